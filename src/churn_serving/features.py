@@ -1,0 +1,74 @@
+"""How a customer becomes one row of the feature matrix; used by training and by serving.
+
+Numbers and flags are taken as they are, the two categories are one-hot encoded. Scaling is the
+model's business (its scaler is registered with it), so a row holds plain units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from churn_serving.schema import ContractType, Customer, PaymentMethod
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = [
+    "COLUMN_NAMES",
+    "CONTRACT_TYPES",
+    "FEATURE_NAMES",
+    "PAYMENT_METHODS",
+    "FloatArray",
+    "Row",
+    "customer_row",
+    "feature_matrix",
+]
+
+Row: TypeAlias = tuple[float, ...]
+FloatArray: TypeAlias = NDArray[np.float64]
+
+CONTRACT_TYPES: Final[tuple[str, ...]] = get_args(ContractType)
+PAYMENT_METHODS: Final[tuple[str, ...]] = get_args(PaymentMethod)
+
+FEATURE_NAMES: Final = tuple(Customer.model_fields)
+"""The eight fields of a customer, in the order of the schema."""
+
+COLUMN_NAMES: Final = (
+    *FEATURE_NAMES[:6],
+    *(f"contract_type={value}" for value in CONTRACT_TYPES),
+    *(f"payment_method={value}" for value in PAYMENT_METHODS),
+)
+"""The columns of the feature matrix."""
+
+
+def _one_hot(categories: tuple[str, ...]) -> dict[str, Row]:
+    return {
+        category: tuple(float(category == other) for other in categories)
+        for category in categories
+    }
+
+
+_CONTRACT = _one_hot(CONTRACT_TYPES)
+_PAYMENT = _one_hot(PAYMENT_METHODS)
+
+
+def customer_row(customer: Customer) -> Row:
+    """Return the customer as one row: ``len(COLUMN_NAMES)`` numbers, unscaled."""
+    return (
+        customer.tenure_months,
+        customer.monthly_charges,
+        customer.total_charges,
+        customer.num_products,
+        customer.has_phone_service,
+        customer.has_internet,
+        *_CONTRACT[customer.contract_type],
+        *_PAYMENT[customer.payment_method],
+    )
+
+
+def feature_matrix(rows: Iterable[Row]) -> FloatArray:
+    """Return the rows as a float64 matrix of shape ``(n, len(COLUMN_NAMES))``."""
+    return np.array(list(rows), dtype=np.float64).reshape(-1, len(COLUMN_NAMES))

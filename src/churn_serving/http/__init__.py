@@ -1,0 +1,7 @@
+"""The HTTP edge, in the order a request meets it.
+
+``fast_lane`` answers the JSON routes itself; what it does not know falls through to
+``native_lane``, which holds BentoML's own request path to the same contract. Both read the body
+with ``body``, parse and answer through ``endpoints``, and turn errors into answers with
+``problems``. ``docs`` describes it all to people.
+"""

@@ -1,0 +1,118 @@
+"""Interactive API documentation at ``/docs`` and ``/``, and the OpenAPI document behind it.
+
+BentoML ships Swagger UI and generates a document; but its page loads a tracker from the internet
+and its document describes BentoML's own errors, so page and document are ours.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic.json_schema import models_json_schema
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, JSONResponse
+from starlette.routing import Route
+
+from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.problems import STATUS_OF, ErrorAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+__all__ = ["docs_app", "openapi"]
+
+DOCS: Final = "/docs"
+OPENAPI: Final = "/openapi.json"
+
+_REF: Final = "#/components/schemas/{model}"
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>churn-serving API</title>
+<link rel="stylesheet" href="/static_content/swagger-ui.css">
+<link rel="icon" type="image/png" href="/static_content/favicon-light-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="/static_content/swagger-ui-bundle.js"></script>
+<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true})</script>
+</body>
+</html>
+"""
+
+
+def docs_app(*, version: str) -> Starlette:
+    """Return the application that serves the documentation.
+
+    Args:
+        version: The version of the package, shown on the page.
+    """
+    document = openapi(version=version)
+
+    async def page(_: Request) -> Response:
+        return HTMLResponse(_PAGE)
+
+    async def spec(_: Request) -> Response:
+        return JSONResponse(document)
+
+    return Starlette(routes=[Route("/", page), Route(DOCS, page), Route(OPENAPI, spec)])
+
+
+def openapi(*, version: str) -> dict[str, Any]:
+    """Return the OpenAPI document of the JSON routes."""
+    models = {
+        (model, mode)
+        for endpoint in ENDPOINTS.values()
+        for model, mode in ((endpoint.request, "validation"), (endpoint.response, "serialization"))
+    } | {(ErrorAnswer, "serialization")}
+    references, definitions = models_json_schema(
+        sorted(models, key=lambda pair: pair[0].__name__),  # type: ignore[arg-type] # the mode is a literal
+        ref_template=_REF,
+    )
+    paths = {}
+    for path, endpoint in ENDPOINTS.items():
+        paths[path] = {
+            "post": {
+                "operationId": endpoint.name,
+                "summary": endpoint.summary,
+                "requestBody": {
+                    "required": True,
+                    "content": _json(references[endpoint.request, "validation"]),
+                },
+                "responses": {
+                    "200": {
+                        "description": "The prediction.",
+                        "content": _json(references[endpoint.response, "serialization"]),
+                    },
+                    **_errors(references[ErrorAnswer, "serialization"]),
+                },
+            }
+        }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "churn-serving",
+            "version": version,
+            "description": "Predicts which telecom customers are about to leave.",
+        },
+        "paths": paths,
+        "components": {"schemas": definitions["$defs"]},
+    }
+
+
+def _errors(schema: Mapping[str, Any]) -> dict[str, Any]:
+    statuses = sorted(set(STATUS_OF.values()) | {HTTPStatus.METHOD_NOT_ALLOWED})
+    return {
+        str(status.value): {"description": status.phrase, "content": _json(schema)}
+        for status in statuses
+    }
+
+
+def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": dict(schema)}}

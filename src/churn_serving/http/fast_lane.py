@@ -1,0 +1,102 @@
+"""The fast lane: the JSON routes, answered before BentoML's own machinery is entered.
+
+BentoML's middlewares cost more than a prediction (a task and a timer for each request, labels
+looked up for each metric). A JSON request to a known route needs none of that: its body is read,
+validated, scored and answered here. Everything else falls through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from churn_serving.errors import ChurnServingError, ClientGoneError
+from churn_serving.http.body import is_json, read_body
+from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.problems import send_error, send_json
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from churn_serving.http.endpoints import Endpoint
+    from churn_serving.http.state import ServiceState
+    from churn_serving.prediction import Predictor
+    from churn_serving.settings import Settings
+
+__all__ = ["FastLane"]
+
+logger = logging.getLogger(__name__)
+
+
+class FastLane:
+    """An ASGI middleware that answers ``ENDPOINTS`` itself.
+
+    Args:
+        app: Where everything else goes.
+        state: Holds the predictor once the model is loaded.
+        settings: The limits of a request.
+    """
+
+    def __init__(self, app: ASGIApp, *, state: ServiceState, settings: Settings) -> None:
+        self._app = app
+        self._state = state
+        self._max_body_bytes = settings.max_body_bytes
+        self._timeout = settings.request_timeout_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = ENDPOINTS.get(scope["path"])
+            predictor = self._state.predictor
+            if endpoint is not None and predictor is not None and is_json(scope):
+                await self._answer(endpoint, predictor, scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _answer(
+        self,
+        endpoint: Endpoint[Any, Any],
+        predictor: Predictor,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        try:
+            body = await read_body(
+                scope, receive, limit=self._max_body_bytes, timeout=self._timeout
+            )
+            answering = endpoint.answer(predictor, body)
+            if predictor.runner.inline:
+                answer = await answering
+            else:
+                answer = await _unless_gone(answering, receive)
+        except ClientGoneError:
+            return
+        except ChurnServingError as error:
+            await send_error(send, error)
+        except Exception as error:  # the last resort: an answer without internals
+            logger.exception("An unexpected error while answering")
+            await send_error(send, error)
+        else:
+            await send_json(send, 200, answer)
+
+
+async def _unless_gone(answering: Coroutine[Any, Any, bytes], receive: Receive) -> bytes:
+    """Wait for the answer, but no longer than the client does.
+
+    Raises:
+        ClientGoneError: The client closed the connection; its rows have left the queue.
+    """
+    answer = asyncio.ensure_future(answering)
+    gone = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientGoneError("The client closed the connection.")
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()

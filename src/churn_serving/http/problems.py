@@ -1,0 +1,134 @@
+"""Errors as answers: the one place where an exception meets a status code."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from pydantic import BaseModel, Field
+from pydantic_core import to_json
+
+from churn_serving.errors import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    ChurnServingError,
+    ClientGoneError,
+    DataError,
+    DeadlineExceededError,
+    MalformedBodyError,
+    ModelCorruptedError,
+    ModelError,
+    ModelNotFoundError,
+    NotReadyError,
+    OverloadedError,
+    RequestError,
+    ScoringError,
+    SettingsError,
+    UnsupportedMediaTypeError,
+    ValidationFailedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import Send
+
+    from churn_serving.errors import Failure
+
+__all__ = ["STATUS_OF", "ErrorAnswer", "send_error", "send_json", "send_status"]
+
+STATUS_OF: Final[dict[type[ChurnServingError], HTTPStatus]] = {
+    RequestError: HTTPStatus.BAD_REQUEST,
+    MalformedBodyError: HTTPStatus.BAD_REQUEST,
+    ClientGoneError: HTTPStatus.BAD_REQUEST,  # nobody is left to read it
+    BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
+    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ValidationFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
+    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
+    ScoringError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    # These stop the start; should one ever reach a request, it is not the caller's fault.
+    SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    DataError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ModelNotFoundError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ModelCorruptedError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    ChurnServingError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_SENTENCES: Final = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this path; see /docs.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; see /docs.",
+    HTTPStatus.SERVICE_UNAVAILABLE: "The service is not ready.",
+    HTTPStatus.GATEWAY_TIMEOUT: "The answer was not ready in time.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error happened; the server's log has it.",
+}
+_RETRY_AFTER: Final = (b"retry-after", b"1")
+_RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_CONTENT_TYPE: Final = (b"content-type", b"application/json")
+
+Header: TypeAlias = tuple[bytes, bytes]
+
+
+class ErrorDetail(BaseModel):
+    """One reason why a request was refused; never holds the submitted value."""
+
+    loc: list[str | int] = Field(description="Where in the body.")
+    msg: str = Field(description="What was expected there.")
+    type: str = Field(description="The kind of failure, for programs.")
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error."""
+
+    error: str = Field(description="What is wrong, in one sentence.")
+    detail: list[ErrorDetail] = Field(description="Each reason; empty for errors of the server.")
+
+
+async def send_json(
+    send: Send, status: int, body: bytes, headers: Sequence[Header] = ()
+) -> None:
+    """Send a complete JSON answer."""
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [
+                _CONTENT_TYPE,
+                (b"content-length", str(len(body)).encode()),
+                *headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_error(send: Send, error: Exception) -> None:
+    """Send the answer that the contract gives to an error; unknown errors show no internals."""
+    status = STATUS_OF.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)  # type: ignore[call-overload] # any exception may come
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        await send_status(send, status)
+    else:
+        detail = error.detail if isinstance(error, RequestError) else []
+        await _send(send, status, str(error), detail)
+
+
+async def send_status(send: Send, status: int, headers: Sequence[Header] = ()) -> None:
+    """Send the answer that the contract gives to a bare status."""
+    known = HTTPStatus(status)
+    await _send(send, known, _SENTENCES.get(known, f"{known.phrase}."), (), headers)
+
+
+async def _send(
+    send: Send,
+    status: HTTPStatus,
+    sentence: str,
+    detail: Sequence[Failure],
+    headers: Sequence[Header] = (),
+) -> None:
+    if status in _RETRYABLE:
+        headers = [*headers, _RETRY_AFTER]
+    body = to_json({"error": sentence, "detail": list(detail)})
+    await send_json(send, status, body, headers)

@@ -1,0 +1,83 @@
+"""From customers to answers: what every way into the service calls."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from churn_serving.features import customer_row
+from churn_serving.schema import (
+    BatchPrediction,
+    BatchResult,
+    Prediction,
+    PredictionV1,
+    Probability,
+)
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from churn_serving.batching import Runner
+    from churn_serving.schema import Customer, CustomerBatch
+
+__all__ = ["Predictor"]
+
+
+class Predictor:
+    """Answers for one registered model.
+
+    Args:
+        runner: Scores rows.
+        model_tag: ``name:version`` of the model behind the runner.
+        threshold: Probabilities from here on are predicted as churn.
+    """
+
+    def __init__(self, runner: Runner, *, model_tag: str, threshold: float) -> None:
+        self.runner = runner
+        self._model_tag = model_tag
+        self._model_version = model_tag.partition(":")[2]
+        self._threshold = threshold
+
+    async def predict(self, customer: Customer) -> Prediction:
+        """Answer ``POST /predict``."""
+        churn = await self.runner.score_row(customer_row(customer))
+        return Prediction(
+            churn_prediction=self._outcome(churn),
+            churn_probability=churn,
+            model_tag=self._model_tag,
+        )
+
+    async def predict_v1(self, customer: Customer) -> PredictionV1:
+        """Answer ``POST /api/v1/predict``."""
+        start = perf_counter()
+        churn = await self.runner.score_row(customer_row(customer))
+        return PredictionV1(
+            prediction=self._outcome(churn),
+            probability=Probability(no_churn=1.0 - churn, churn=churn),
+            inference_time_ms=_milliseconds_since(start),
+            model_version=self._model_version,
+        )
+
+    async def predict_batch(self, batch: CustomerBatch) -> BatchPrediction:
+        """Answer ``POST /api/v1/predict/batch`` with one call of the model."""
+        start = perf_counter()
+        scores = await self.runner.score_rows([customer_row(item) for item in batch.items])
+        return BatchPrediction(
+            results=[
+                BatchResult(
+                    prediction=self._outcome(churn),
+                    probability=Probability(no_churn=1.0 - churn, churn=churn),
+                    batch_index=index,
+                )
+                for index, churn in enumerate(scores)
+            ],
+            batch_size=len(scores),
+            total_inference_time_ms=_milliseconds_since(start),
+        )
+
+    def _outcome(self, churn: float) -> Literal[0, 1]:
+        return 1 if churn >= self._threshold else 0
+
+
+def _milliseconds_since(start: float) -> float:
+    return round((perf_counter() - start) * 1e3, 4)

@@ -1,0 +1,156 @@
+"""The HTTP contract as pydantic models: what a customer is, and what an answer looks like.
+
+JSON types are strict (``"24"`` is no integer, ``1`` is no boolean), unknown fields are refused,
+and NaN and the infinities are no numbers. The field descriptions appear in the API documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+__all__ = [
+    "MAX_BATCH_ITEMS",
+    "BatchPrediction",
+    "BatchResult",
+    "ContractType",
+    "Customer",
+    "CustomerBatch",
+    "Outcome",
+    "PaymentMethod",
+    "Prediction",
+    "PredictionV1",
+    "Probability",
+]
+
+MAX_BATCH_ITEMS: Final = 100
+
+ContractType = Literal["month-to-month", "one-year", "two-year"]
+PaymentMethod = Literal["electronic", "mailed", "bank", "credit"]
+Outcome = Annotated[
+    Literal[0, 1], Field(description="1: the customer is predicted to leave; 0: to stay.")
+]
+
+_EXAMPLE = {
+    "tenure_months": 2,
+    "monthly_charges": 70.7,
+    "total_charges": 151.65,
+    "num_products": 2,
+    "has_phone_service": True,
+    "has_internet": True,
+    "contract_type": "month-to-month",
+    "payment_method": "electronic",
+}
+
+
+class Request(BaseModel):
+    """What every request model has in common."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+class Customer(Request):
+    """One customer as the company's billing system knows them."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
+    tenure_months: Annotated[int, Field(ge=0, le=120, description="Months as a customer.")]
+    monthly_charges: Annotated[
+        float, Field(ge=0, le=500, description="Charge of the current month, in dollars.")
+    ]
+    total_charges: Annotated[
+        float,
+        Field(ge=0, description="All charges so far, in dollars; at least monthly_charges."),
+    ]
+    num_products: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=10,
+            description="Number of subscribed services: phone, multiple lines, internet, online "
+            "security, online backup, device protection, tech support, streaming TV, "
+            "streaming movies.",
+        ),
+    ]
+    has_phone_service: Annotated[bool, Field(description="Subscribes to the phone service.")]
+    has_internet: Annotated[bool, Field(description="Subscribes to an internet service.")]
+    contract_type: Annotated[ContractType, Field(description="The term of the contract.")]
+    payment_method: Annotated[
+        PaymentMethod,
+        Field(
+            description="How bills are paid: electronic check, mailed check, automatic bank "
+            "transfer or automatic credit card payment."
+        ),
+    ]
+
+    @field_validator("total_charges")
+    @classmethod
+    def _covers_the_current_month(cls, value: float, info: ValidationInfo) -> float:
+        if value < info.data.get("monthly_charges", value):
+            raise PydanticCustomError(
+                "less_than_monthly_charges",
+                "Input should be greater than or equal to monthly_charges",
+            )
+        return value
+
+
+class CustomerBatch(Request):
+    """Between 1 and 100 customers, scored by one call of the model."""
+
+    items: Annotated[
+        list[Customer],
+        Field(min_length=1, max_length=MAX_BATCH_ITEMS, description="The customers."),
+    ]
+
+
+class Prediction(BaseModel):
+    """The answer of ``POST /predict``."""
+
+    # ``model_`` is pydantic's own prefix; the contract fixes the name of this field.
+    model_config = ConfigDict(protected_namespaces=())
+
+    churn_prediction: Outcome
+    churn_probability: Annotated[
+        float, Field(ge=0, le=1, description="Estimated probability that the customer leaves.")
+    ]
+    model_tag: Annotated[str, Field(description="Name and version of the model that answered.")]
+
+
+class Probability(BaseModel):
+    """The two class probabilities; they sum to 1."""
+
+    no_churn: Annotated[float, Field(ge=0, le=1)]
+    churn: Annotated[float, Field(ge=0, le=1)]
+
+
+class PredictionV1(BaseModel):
+    """The answer of ``POST /api/v1/predict``."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    prediction: Outcome
+    probability: Probability
+    inference_time_ms: Annotated[
+        float, Field(ge=0, description="Time from the validated input to the score, in ms.")
+    ]
+    model_version: Annotated[str, Field(description="Version of the model that answered.")]
+
+
+class BatchResult(BaseModel):
+    """One customer's answer within a batch."""
+
+    prediction: Outcome
+    probability: Probability
+    batch_index: Annotated[int, Field(ge=0, description="Position of the customer in items.")]
+
+
+class BatchPrediction(BaseModel):
+    """The answer of ``POST /api/v1/predict/batch``, in the order of the items."""
+
+    results: list[BatchResult]
+    batch_size: Annotated[int, Field(ge=1, description="Number of customers scored.")]
+    total_inference_time_ms: Annotated[
+        float, Field(ge=0, description="Time from the validated input to the scores, in ms.")
+    ]

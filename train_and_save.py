@@ -1,0 +1,191 @@
+#!/usr/bin/env python
+"""Train the churn model and register it in BentoML's model store.
+
+Reads the public Telco table (or your own), compares the candidate models by cross-validation,
+measures the chosen one on customers it has never seen, and registers it with its scaler. If
+anything fails or is interrupted, the store is left as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+# Before BentoML is imported: a training run reports to nobody.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from churn_serving.artifact import MODEL_NAME, find_model, save_artifact
+from churn_serving.errors import ChurnServingError, ModelNotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from churn_serving.dataset import Dataset
+    from churn_serving.training import TrainingResult
+
+MODELS: Final = ("auto", "logistic", "hist-gradient-boosting")
+FAILED: Final = 1
+INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
+
+_TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
+
+console = Console()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.if_missing and (tag := _registered(options.name)):
+            console.print(f"The model store already has {tag}.")
+            return 0
+        tag = _train_and_save(options)
+    except ChurnServingError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}\nNo model was registered.")
+        return FAILED
+    except KeyboardInterrupt:
+        Console(stderr=True).print("\nInterrupted. No model was registered.")
+        return INTERRUPTED
+    console.print(f"Registered [bold]{tag}[/bold]. Serve it with: make serve")
+    return 0
+
+
+def _train_and_save(options: argparse.Namespace) -> str:
+    # Imported late: --help and --if-missing need none of it, and it takes a second.
+    from churn_serving.dataset import load_dataset
+    from churn_serving.training import train
+
+    dataset = load_dataset(options.data)
+    console.print(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    ) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(description: str, done: int, steps: int) -> None:
+            bar.update(task, description=description, completed=done, total=steps)
+
+        result = train(dataset, model=options.model, seed=options.seed, progress=progress)
+    _print_summary(result)
+    return save_artifact(
+        estimator=result.estimator,
+        scaler=result.scaler,
+        threshold=result.threshold,
+        measured=_measured(dataset, result, options.seed),
+        name=options.name,
+        labels=dict(options.label),
+    )
+
+
+def _registered(name: str) -> str | None:
+    try:
+        return find_model(f"{name}:latest")
+    except ModelNotFoundError:
+        return None
+
+
+def _measured(dataset: Dataset, result: TrainingResult, seed: int) -> Mapping[str, Any]:
+    """Return the metadata that is kept with the model."""
+    return {
+        "data": {"source": dataset.source, "sha256": dataset.sha256, "rows": dataset.rows},
+        "seed": seed,
+        "candidate": result.candidate,
+        "train_rows": result.train_rows,
+        "test_rows": result.test_rows,
+        "cross_validation": {
+            validation.candidate: {name: asdict(e) for name, e in validation.metrics.items()}
+            for validation in result.cross_validation
+        },
+        "held_out": {name: asdict(estimate) for name, estimate in result.held_out.items()},
+    }
+
+
+def _print_summary(result: TrainingResult) -> None:
+    columns: dict[str, Mapping[str, Any]] = {
+        f"{v.candidate}\ncross-validated": v.metrics for v in result.cross_validation
+    }
+    columns[f"{result.candidate}\n{result.test_rows:,} held-out"] = result.held_out
+    table = Table("", *columns, title="Value [95% confidence interval]", title_justify="left")
+    for metric, title in _TITLES.items():
+        table.add_row(title, *(str(metrics.get(metric, "")) for metrics in columns.values()))
+    console.print(table)
+    console.print(
+        f"Chosen: [bold]{result.candidate}[/bold] (the simplest within one standard error of the "
+        f"best log-loss); churn is predicted from a probability of {result.threshold:.3f} on."
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, description = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="train_and_save.py", description=f"{summary} {description}"
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="a CSV or Parquet table: the raw Telco columns, or the 8 features and 'churn' "
+        "(default: the public Telco table)",
+    )
+    parser.add_argument("--model", choices=MODELS, default="auto", help="default: %(default)s")
+    parser.add_argument(
+        "--seed",
+        type=_seed,
+        default=42,
+        help="the same data and seed give the same model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--name", type=_name, default=MODEL_NAME, help="in the model store (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--label",
+        type=_label,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="kept with the model; may be repeated",
+    )
+    parser.add_argument(
+        "--if-missing", action="store_true", help="do nothing if the store has a model of this name"
+    )
+    return parser
+
+
+def _seed(text: str) -> int:
+    seed = int(text)
+    if not 0 <= seed < 2**32:
+        raise argparse.ArgumentTypeError("expected a whole number from 0 to 4294967295")
+    return seed
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(
+            "expected up to 63 lower case letters, digits, '_', '.' and '-'"
+        )
+    return text
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError("expected KEY=VALUE")
+    return key, value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
