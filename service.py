@@ -20,7 +20,6 @@ from churn_serving.http.native_lane import NativeLane, reported
 from churn_serving.http.state import ServiceState
 from churn_serving.prediction import Predictor
 from churn_serving.schema import BatchPrediction, Customer, CustomerBatch, Prediction, PredictionV1
-from churn_serving.scoring import make_scorer
 from churn_serving.settings import load_settings
 
 logger = logging.getLogger("churn_serving")
@@ -62,7 +61,12 @@ class ChurnService:
     model = bentoml.models.BentoModel(MODEL_TAG)
 
     def __init__(self) -> None:
+        # Imported late: the supervisor imports this file too, and never loads a model.
+        from churn_serving.scoring import make_scorer  # noqa: PLC0415
+
         artifact = load_artifact(MODEL_TAG)
+        if warning := version_warning(artifact):
+            logger.warning(warning)
         threshold = SETTINGS.decision_threshold
         self.predictor = Predictor(
             make_runner(

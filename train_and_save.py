@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train_and_save(options: argparse.Namespace) -> str:
     # Imported late: --help and --if-missing need none of it, and it takes a second.
-    from churn_serving.dataset import load_dataset
-    from churn_serving.training import train
+    from churn_serving.dataset import load_dataset  # noqa: PLC0415
+    from churn_serving.training import train  # noqa: PLC0415
 
     dataset = load_dataset(options.data)
     console.print(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")

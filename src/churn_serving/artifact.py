@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 import bentoml
 import cloudpickle
 import joblib
-from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
 from churn_serving.features import COLUMN_NAMES, FEATURE_NAMES
@@ -28,7 +27,14 @@ from churn_serving.features import COLUMN_NAMES, FEATURE_NAMES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["MODEL_NAME", "Artifact", "find_model", "load_artifact", "save_artifact", "version_warning"]
+__all__ = [
+    "MODEL_NAME",
+    "Artifact",
+    "find_model",
+    "load_artifact",
+    "save_artifact",
+    "version_warning",
+]
 
 MODEL_NAME: Final = "churn_classifier"
 SCALER: Final = "scaler"
@@ -113,19 +119,15 @@ def save_artifact(
 
 
 def find_model(tag: str) -> str:
-    """Return the full tag (with its version) of a model in the store.
+    """Return the full tag (with its version) of an intact model in the store.
 
     Inside a built Bento, ``name:latest`` is an alias of the version the Bento was built with.
 
     Raises:
         ModelNotFoundError: The store has no such model.
+        ModelCorruptedError: A file is missing or differs from what was registered.
     """
-    try:
-        return str(bentoml.models.get(tag).tag)
-    except bentoml.exceptions.NotFound:
-        raise ModelNotFoundError(
-            f"The model store has no model '{tag}'; train one with: python train_and_save.py"
-        ) from None
+    return str(_intact_model(tag).tag)
 
 
 def load_artifact(tag: str) -> Artifact:
@@ -135,9 +137,11 @@ def load_artifact(tag: str) -> Artifact:
         ModelNotFoundError: The store has no such model.
         ModelCorruptedError: A file is missing or differs from what was registered.
     """
-    model = bentoml.models.get(find_model(tag))
-    _verify(model)
-    metadata = model.info.metadata
+    model = _intact_model(tag)
+    metadata: dict[str, Any] = dict(model.info.metadata)
+    # Imported late: whoever only looks for a model need not wait a second for scikit-learn.
+    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415
+
     with warnings.catch_warnings():
         # ``version_warning`` says the same in one sentence instead of one per object.
         warnings.simplefilter("ignore", InconsistentVersionWarning)
@@ -162,6 +166,17 @@ def version_warning(artifact: Artifact) -> str | None:
         f"Model '{artifact.tag}' was trained with scikit-learn {trained} but {installed} is "
         "installed; retrain it with: python train_and_save.py"
     )
+
+
+def _intact_model(tag: str) -> bentoml.Model:
+    try:
+        model = bentoml.models.get(tag)
+    except bentoml.exceptions.NotFound:
+        raise ModelNotFoundError(
+            f"The model store has no model '{tag}'; train one with: python train_and_save.py"
+        ) from None
+    _verify(model)
+    return model
 
 
 def _verify(model: bentoml.Model) -> None:

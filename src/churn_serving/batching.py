@@ -24,8 +24,7 @@ from churn_serving.errors import (
     OverloadedError,
     ScoringError,
 )
-from churn_serving.features import FloatArray, Row, feature_matrix
-from churn_serving.scoring import verification_matrix
+from churn_serving.features import FloatArray, Row, feature_matrix, verification_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -178,8 +177,7 @@ class BatchingRunner:
         rows = [row for job in jobs for row in job.rows]
         try:
             scored = await self._score(feature_matrix(rows))
-            if len(scored) != len(rows):
-                raise _not_a_probability()
+            _require_one_each(scored, rows)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the caller is told
             if len(jobs) == 1:
                 _settle(jobs[0], _scoring_error(error))
@@ -198,9 +196,7 @@ class BatchingRunner:
             start = end
 
 
-def make_runner(
-    scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout: float
-) -> Runner:
+def make_runner(scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout: float) -> Runner:
     """Return the runner that suits the scorer's measured speed."""
     seconds = _full_batch_seconds(scorer, max_batch_size)
     inline = seconds < INLINE_SECONDS
@@ -248,6 +244,11 @@ def _settle(job: _Job, outcome: list[float] | ChurnServingError) -> None:
         job.answer.set_result(outcome)
 
 
+def _require_one_each(scored: FloatArray, rows: list[Row]) -> None:
+    if len(scored) != len(rows):
+        raise _not_a_probability()
+
+
 def _probabilities(scored: FloatArray, rows: int) -> list[float]:
     if scored.shape != (rows,) or not ((scored >= 0.0) & (scored <= 1.0)).all():
         raise _not_a_probability()
@@ -258,7 +259,7 @@ def _probabilities(scored: FloatArray, rows: int) -> list[float]:
 def _scoring_error(error: Exception) -> ChurnServingError:
     if isinstance(error, ChurnServingError):
         return error
-    logger.exception("The model raised", exc_info=error)
+    logger.error("The model raised", exc_info=error)
     return ScoringError("The model failed to score this input.")
 
 

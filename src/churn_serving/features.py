@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "customer_row",
     "feature_matrix",
+    "verification_matrix",
 ]
 
 Row: TypeAlias = tuple[float, ...]
@@ -46,8 +47,7 @@ COLUMN_NAMES: Final = (
 
 def _one_hot(categories: tuple[str, ...]) -> dict[str, Row]:
     return {
-        category: tuple(float(category == other) for other in categories)
-        for category in categories
+        category: tuple(float(category == other) for other in categories) for category in categories
     }
 
 
@@ -72,3 +72,23 @@ def customer_row(customer: Customer) -> Row:
 def feature_matrix(rows: Iterable[Row]) -> FloatArray:
     """Return the rows as a float64 matrix of shape ``(n, len(COLUMN_NAMES))``."""
     return np.array(list(rows), dtype=np.float64).reshape(-1, len(COLUMN_NAMES))
+
+
+def verification_matrix(rows: int = 512, seed: int = 0) -> FloatArray:
+    """Return the feature matrix of made-up customers that cover the whole schema."""
+    random = np.random.default_rng(seed)
+    monthly = random.uniform(0, 500, rows)
+    columns = [
+        random.integers(0, 121, rows),
+        monthly,
+        monthly + random.exponential(2000, rows),
+        random.integers(1, 11, rows),
+        random.integers(0, 2, rows).astype(bool),
+        random.integers(0, 2, rows).astype(bool),
+        random.choice(CONTRACT_TYPES, rows),
+        random.choice(PAYMENT_METHODS, rows),
+    ]
+    return feature_matrix(
+        customer_row(Customer(**dict(zip(FEATURE_NAMES, values, strict=True))))
+        for values in zip(*(column.tolist() for column in columns), strict=True)
+    )

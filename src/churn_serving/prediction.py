@@ -6,19 +6,18 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from churn_serving.features import customer_row
-from churn_serving.schema import (
-    BatchPrediction,
-    BatchResult,
-    Prediction,
-    PredictionV1,
-    Probability,
-)
 
 if TYPE_CHECKING:
     from typing import Literal
 
     from churn_serving.batching import Runner
-    from churn_serving.schema import Customer, CustomerBatch
+    from churn_serving.schema import (
+        BatchPrediction,
+        Customer,
+        CustomerBatch,
+        Prediction,
+        PredictionV1,
+    )
 
 __all__ = ["Predictor"]
 
@@ -41,39 +40,40 @@ class Predictor:
     async def predict(self, customer: Customer) -> Prediction:
         """Answer ``POST /predict``."""
         churn = await self.runner.score_row(customer_row(customer))
-        return Prediction(
-            churn_prediction=self._outcome(churn),
-            churn_probability=churn,
-            model_tag=self._model_tag,
-        )
+        return {
+            "churn_prediction": self._outcome(churn),
+            "churn_probability": churn,
+            "model_tag": self._model_tag,
+        }
 
     async def predict_v1(self, customer: Customer) -> PredictionV1:
         """Answer ``POST /api/v1/predict``."""
         start = perf_counter()
         churn = await self.runner.score_row(customer_row(customer))
-        return PredictionV1(
-            prediction=self._outcome(churn),
-            probability=Probability(no_churn=1.0 - churn, churn=churn),
-            inference_time_ms=_milliseconds_since(start),
-            model_version=self._model_version,
-        )
+        return {
+            "prediction": self._outcome(churn),
+            "probability": {"no_churn": 1.0 - churn, "churn": churn},
+            "inference_time_ms": _milliseconds_since(start),
+            "model_version": self._model_version,
+        }
 
     async def predict_batch(self, batch: CustomerBatch) -> BatchPrediction:
         """Answer ``POST /api/v1/predict/batch`` with one call of the model."""
         start = perf_counter()
         scores = await self.runner.score_rows([customer_row(item) for item in batch.items])
-        return BatchPrediction(
-            results=[
-                BatchResult(
-                    prediction=self._outcome(churn),
-                    probability=Probability(no_churn=1.0 - churn, churn=churn),
-                    batch_index=index,
-                )
+        elapsed = _milliseconds_since(start)
+        return {
+            "results": [
+                {
+                    "prediction": self._outcome(churn),
+                    "probability": {"no_churn": 1.0 - churn, "churn": churn},
+                    "batch_index": index,
+                }
                 for index, churn in enumerate(scores)
             ],
-            batch_size=len(scores),
-            total_inference_time_ms=_milliseconds_since(start),
-        )
+            "batch_size": len(scores),
+            "total_inference_time_ms": elapsed,
+        }
 
     def _outcome(self, churn: float) -> Literal[0, 1]:
         return 1 if churn >= self._threshold else 0

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
 __all__ = [
     "MAX_BATCH_ITEMS",
@@ -33,7 +34,7 @@ Outcome = Annotated[
     Literal[0, 1], Field(description="1: the customer is predicted to leave; 0: to stay.")
 ]
 
-_EXAMPLE = {
+_EXAMPLE: Final[dict[str, JsonValue]] = {
     "tenure_months": 2,
     "monthly_charges": 70.7,
     "total_charges": 151.65,
@@ -54,7 +55,7 @@ class Request(BaseModel):
 class Customer(Request):
     """One customer as the company's billing system knows them."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
 
     tenure_months: Annotated[int, Field(ge=0, le=120, description="Months as a customer.")]
     monthly_charges: Annotated[
@@ -105,11 +106,12 @@ class CustomerBatch(Request):
     ]
 
 
-class Prediction(BaseModel):
-    """The answer of ``POST /predict``."""
+# Answers are plain dictionaries: building a model for each of a hundred customers would take longer
+# than everything else about them.
 
-    # ``model_`` is pydantic's own prefix; the contract fixes the name of this field.
-    model_config = ConfigDict(protected_namespaces=())
+
+class Prediction(TypedDict):
+    """The answer of ``POST /predict``."""
 
     churn_prediction: Outcome
     churn_probability: Annotated[
@@ -118,17 +120,15 @@ class Prediction(BaseModel):
     model_tag: Annotated[str, Field(description="Name and version of the model that answered.")]
 
 
-class Probability(BaseModel):
+class Probability(TypedDict):
     """The two class probabilities; they sum to 1."""
 
     no_churn: Annotated[float, Field(ge=0, le=1)]
     churn: Annotated[float, Field(ge=0, le=1)]
 
 
-class PredictionV1(BaseModel):
+class PredictionV1(TypedDict):
     """The answer of ``POST /api/v1/predict``."""
-
-    model_config = ConfigDict(protected_namespaces=())
 
     prediction: Outcome
     probability: Probability
@@ -138,7 +138,7 @@ class PredictionV1(BaseModel):
     model_version: Annotated[str, Field(description="Version of the model that answered.")]
 
 
-class BatchResult(BaseModel):
+class BatchResult(TypedDict):
     """One customer's answer within a batch."""
 
     prediction: Outcome
@@ -146,7 +146,7 @@ class BatchResult(BaseModel):
     batch_index: Annotated[int, Field(ge=0, description="Position of the customer in items.")]
 
 
-class BatchPrediction(BaseModel):
+class BatchPrediction(TypedDict):
     """The answer of ``POST /api/v1/predict/batch``, in the order of the items."""
 
     results: list[BatchResult]

@@ -52,9 +52,9 @@ class Settings(BaseSettings):
     request_timeout_seconds: Annotated[
         float, Field(gt=0, le=300, description="A request not answered by then gets 504.")
     ] = 5.0
-    max_body_bytes: Annotated[
-        int, Field(ge=1024, description="Larger request bodies get 413.")
-    ] = 1024 * 1024
+    max_body_bytes: Annotated[int, Field(ge=1024, description="Larger request bodies get 413.")] = (
+        1024 * 1024
+    )
     max_batch_size: Annotated[
         int, Field(ge=1, le=100_000, description="Customers scored in one call of the model.")
     ] = 256

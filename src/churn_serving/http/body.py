@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import BodyTooLargeError, BodyTooSlowError, ClientGoneError
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope
+
+    from churn_serving.http.timeouts import SharedTimeout
 
 __all__ = ["is_json", "read_body"]
 
@@ -23,14 +24,16 @@ def is_json(scope: Scope) -> bool:
     return False
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout: float) -> bytes:  # noqa: ASYNC109 - the caller has nothing else to bound
+async def read_body(
+    scope: Scope, receive: Receive, *, limit: int, time_limit: SharedTimeout
+) -> bytes:
     """Return the whole body.
 
     Args:
         scope: The request.
         receive: Where the body comes from.
         limit: Bytes at most, announced or received.
-        timeout: Seconds at most.
+        time_limit: How long it may take to arrive.
 
     Raises:
         BodyTooLargeError: The body has more than ``limit`` bytes.
@@ -41,7 +44,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, timeout: floa
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _too_large(limit)
     try:
-        async with asyncio.timeout(timeout):
+        with time_limit:
             message = await receive()
             # Nearly always the whole body is there at once.
             chunk = _chunk(message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
@@ -20,6 +20,7 @@ from churn_serving.http.problems import STATUS_OF, ErrorAnswer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pydantic.json_schema import JsonSchemaMode
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -41,7 +42,9 @@ _PAGE: Final = """<!DOCTYPE html>
 <body>
 <div id="swagger-ui"></div>
 <script src="/static_content/swagger-ui-bundle.js"></script>
-<script>SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true})</script>
+<script>
+SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true});
+</script>
 </body>
 </html>
 """
@@ -66,15 +69,13 @@ def docs_app(*, version: str) -> Starlette:
 
 def openapi(*, version: str) -> dict[str, Any]:
     """Return the OpenAPI document of the JSON routes."""
-    models = {
-        (model, mode)
-        for endpoint in ENDPOINTS.values()
-        for model, mode in ((endpoint.request, "validation"), (endpoint.response, "serialization"))
-    } | {(ErrorAnswer, "serialization")}
-    references, definitions = models_json_schema(
-        sorted(models, key=lambda pair: pair[0].__name__),  # type: ignore[arg-type] # the mode is a literal
-        ref_template=_REF,
-    )
+    adapters: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (ErrorAnswer, "serialization", TypeAdapter(ErrorAnswer)),
+    ]
+    for endpoint in ENDPOINTS.values():
+        adapters.append((endpoint.request, "validation", TypeAdapter(endpoint.request)))
+        adapters.append((endpoint.response, "serialization", TypeAdapter(endpoint.response)))
+    references, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REF)
     paths = {}
     for path, endpoint in ENDPOINTS.items():
         paths[path] = {

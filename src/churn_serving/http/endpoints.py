@@ -34,7 +34,7 @@ _MAX_FAILURES: Final = 100
 _MAX_NAME: Final = 100
 
 In = TypeVar("In", bound=BaseModel)
-Out = TypeVar("Out", bound=BaseModel)
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Endpoint(Generic[In, Out]):
         name: What the route is called in the API documentation.
         summary: What it does, in one line.
         request: The model of the body.
-        response: The model of the answer.
+        response: The type of the answer.
         handle: Makes the one from the other.
         dump_json: Serialises the answer.
     """

@@ -15,6 +15,7 @@ from churn_serving.errors import ChurnServingError, ClientGoneError
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.http.problems import send_error, send_json
+from churn_serving.http.timeouts import SharedTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -45,9 +46,10 @@ class FastLane:
         self._app = app
         self._state = state
         self._max_body_bytes = settings.max_body_bytes
-        self._timeout = settings.request_timeout_seconds
+        self._body_timeout = SharedTimeout(settings.request_timeout_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
         if scope["type"] == "http" and scope["method"] == "POST":
             endpoint = ENDPOINTS.get(scope["path"])
             predictor = self._state.predictor
@@ -66,7 +68,7 @@ class FastLane:
     ) -> None:
         try:
             body = await read_body(
-                scope, receive, limit=self._max_body_bytes, timeout=self._timeout
+                scope, receive, limit=self._max_body_bytes, time_limit=self._body_timeout
             )
             answering = endpoint.answer(predictor, body)
             if predictor.runner.inline:

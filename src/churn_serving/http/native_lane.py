@@ -21,6 +21,7 @@ from churn_serving.errors import (
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.http.problems import send_error, send_status
+from churn_serving.http.timeouts import SharedTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,9 +64,10 @@ class NativeLane:
         self._app = app
         self._state = state
         self._max_body_bytes = settings.max_body_bytes
-        self._timeout = settings.request_timeout_seconds
+        self._body_timeout = SharedTimeout(settings.request_timeout_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -92,7 +94,9 @@ class NativeLane:
             raise UnsupportedMediaTypeError(
                 "Send the body as JSON, with the header Content-Type: application/json."
             )
-        body = await read_body(scope, receive, limit=self._max_body_bytes, timeout=self._timeout)
+        body = await read_body(
+            scope, receive, limit=self._max_body_bytes, time_limit=self._body_timeout
+        )
         ENDPOINTS[scope["path"]].parse(body)
         unread = True
 
@@ -113,7 +117,10 @@ class NativeLane:
 
         async def send_unless_refused(message: Message) -> None:
             nonlocal refused
-            if message["type"] == "http.response.start" and message["status"] >= _FIRST_ERROR_STATUS:
+            if (
+                message["type"] == "http.response.start"
+                and message["status"] >= _FIRST_ERROR_STATUS
+            ):
                 refused = message
             if refused is None:
                 await send(message)

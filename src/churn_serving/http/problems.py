@@ -87,9 +87,7 @@ class ErrorAnswer(BaseModel):
     detail: list[ErrorDetail] = Field(description="Each reason; empty for errors of the server.")
 
 
-async def send_json(
-    send: Send, status: int, body: bytes, headers: Sequence[Header] = ()
-) -> None:
+async def send_json(send: Send, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
     """Send a complete JSON answer."""
     await send(
         {
@@ -107,7 +105,9 @@ async def send_json(
 
 async def send_error(send: Send, error: Exception) -> None:
     """Send the answer that the contract gives to an error; unknown errors show no internals."""
-    status = STATUS_OF.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)  # type: ignore[call-overload] # any exception may come
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    if isinstance(error, ChurnServingError):
+        status = STATUS_OF[type(error)]
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         await send_status(send, status)
     else:
