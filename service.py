@@ -1,4 +1,8 @@
-"""The BentoML service: wires the package into BentoML's runtime, and computes nothing itself."""
+"""The BentoML services: wire the package into BentoML's runtime, and compute nothing themselves.
+
+``ChurnService`` is what ``bentoml serve`` runs. With ``CHURN_TOPOLOGY=split`` the model runs in
+``ChurnRunner``, a service of its own that can be scaled apart.
+"""
 
 from __future__ import annotations
 
@@ -7,86 +11,157 @@ import logging
 from typing import Any
 
 import bentoml
+import numpy as np
+from numpy.typing import NDArray
 from starlette.types import ASGIApp
 
 from churn_serving import __version__
 from churn_serving.artifact import find_model, load_artifact, version_warning
-from churn_serving.batching import make_runner
+from churn_serving.batching import BatchingRunner, Runner, make_runner
 from churn_serving.errors import ChurnServingError
 from churn_serving.http import endpoints
 from churn_serving.http.docs import docs_app
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.native_lane import NativeLane, reported
 from churn_serving.http.state import ServiceState
+from churn_serving.http.tracing import traced
 from churn_serving.prediction import Predictor
-from churn_serving.schema import BatchPrediction, Customer, CustomerBatch, Prediction, PredictionV1
-from churn_serving.settings import load_settings
+from churn_serving.schema import (
+    MAX_BATCH_ITEMS,
+    BatchPrediction,
+    Customer,
+    CustomerBatch,
+    Prediction,
+    PredictionV1,
+)
+from churn_serving.settings import available_cpus, load_settings
 
 logger = logging.getLogger("churn_serving")
 
 try:
     SETTINGS = load_settings()
-    MODEL_TAG = find_model(SETTINGS.model_tag)
+    MODEL = find_model(SETTINGS.model_tag)
 except ChurnServingError as error:
     # BentoML shows its own exceptions as one line, and others as a traceback.
     raise bentoml.exceptions.BentoMLException(str(error)) from None
 
+SPLIT = SETTINGS.topology == "split"
 STATE = ServiceState()
+
+COMMON: dict[str, Any] = {
+    # BentoML keeps each request's context until this long after it: keep it short, but longer than
+    # our own deadline, which answers first.
+    "traffic": {"timeout": SETTINGS.request_timeout_seconds + 1},
+    "logging": {"access": {"enabled": SETTINGS.access_log}},
+    # Spans are made at the edge, if at all.
+    "tracing": {"excluded_urls": [".*"]},
+    # The processes together use the CPUs there are, not each of them all.
+    "envs": [
+        {"name": name, "value": str(max(1, available_cpus() // SETTINGS.workers))}
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    ],
+}
+
+
+def load_scorer() -> Any:  # noqa: ANN401 - the type is imported late, too
+    """Load the registered model into a scorer."""
+    # Imported late: the supervisor imports this file as well, and never loads a model.
+    from churn_serving.scoring import make_scorer  # noqa: PLC0415
+
+    if warning := version_warning(MODEL):
+        logger.warning(warning)
+    artifact = load_artifact(MODEL.tag)
+    return make_scorer(artifact.estimator, artifact.scaler)
+
+
+def settle_garbage() -> None:
+    """Spare every later collection from looking at what was loaded, which lives to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+@bentoml.service(workers=SETTINGS.runner_workers, **COMMON)
+class ChurnRunner:
+    """The batchable runner as a service of its own, for the split topology."""
+
+    model = bentoml.models.BentoModel(MODEL.tag)
+
+    def __init__(self) -> None:
+        self.scorer = load_scorer()
+
+    @bentoml.on_startup
+    def start(self) -> None:
+        """Settle down."""
+        settle_garbage()
+
+    # Each API worker sends one batch at a time, so this is all that can ever wait.
+    @bentoml.api(
+        batchable=True,
+        batch_dim=0,
+        max_batch_size=SETTINGS.workers * max(SETTINGS.max_batch_size, MAX_BATCH_ITEMS),
+    )
+    def score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the churn probabilities, shape ``(n,)``, of feature rows."""
+        probabilities: NDArray[np.float64] = self.scorer.score(X)
+        return probabilities
 
 
 class ContractService(bentoml.Service[Any]):
     """A BentoML service whose application is wrapped in our HTTP edge.
 
-    ``add_asgi_middleware`` would put the edge inside BentoML's timeout, tracing and metrics
+    ``add_asgi_middleware`` would put the edge inside BentoML's own timeout, tracing and metrics
     middlewares, which cost more than a prediction.
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:  # noqa: FBT001, FBT002 - BentoML's signature
-        """Return BentoML's application behind the fast and the native lane."""
+        """Return BentoML's application behind the lanes of ``churn_serving.http``."""
         app: ASGIApp = NativeLane(super().to_asgi(is_main), state=STATE, settings=SETTINGS)
-        return FastLane(app, state=STATE, settings=SETTINGS) if SETTINGS.fast_lane else app
+        if SETTINGS.fast_lane:
+            app = FastLane(app, state=STATE, settings=SETTINGS)
+        return traced(app) if SETTINGS.tracing else app
 
 
-@bentoml.service(
-    service_class=ContractService,
-    workers=SETTINGS.workers,
-    # BentoML keeps each request's context until this long after it: keep it short, but longer than
-    # our own deadline, which answers first.
-    traffic={"timeout": SETTINGS.request_timeout_seconds + 1},
-    logging={"access": {"enabled": SETTINGS.access_log}},
-)
+@bentoml.service(service_class=ContractService, workers=SETTINGS.workers, **COMMON)
 class ChurnService:
     """Predicts which telecom customers are about to leave."""
 
-    model = bentoml.models.BentoModel(MODEL_TAG)
+    model = bentoml.models.BentoModel(MODEL.tag)
+    if SPLIT:
+        runner = bentoml.depends(ChurnRunner)
 
     def __init__(self) -> None:
-        # Imported late: the supervisor imports this file too, and never loads a model.
-        from churn_serving.scoring import make_scorer  # noqa: PLC0415
-
-        artifact = load_artifact(MODEL_TAG)
-        if warning := version_warning(artifact):
-            logger.warning(warning)
         threshold = SETTINGS.decision_threshold
         self.predictor = Predictor(
-            make_runner(
-                make_scorer(artifact.estimator, artifact.scaler),
-                max_batch_size=SETTINGS.max_batch_size,
-                queue_size=SETTINGS.queue_size,
-                timeout=SETTINGS.request_timeout_seconds,
-            ),
-            model_tag=artifact.tag,
-            threshold=artifact.threshold if threshold is None else threshold,
+            self._remote_runner() if SPLIT else self._embedded_runner(),
+            model_tag=MODEL.tag,
+            threshold=MODEL.threshold if threshold is None else threshold,
+        )
+
+    def _embedded_runner(self) -> Runner:
+        return make_runner(
+            load_scorer(),
+            max_batch_size=SETTINGS.max_batch_size,
+            queue_size=SETTINGS.queue_size,
+            timeout=SETTINGS.request_timeout_seconds,
+        )
+
+    def _remote_runner(self) -> Runner:
+        async def score(X: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.asarray(await self.runner.to_async.score(X))
+
+        return BatchingRunner(
+            score,
+            max_batch_size=SETTINGS.max_batch_size,
+            queue_size=SETTINGS.queue_size,
+            timeout=SETTINGS.request_timeout_seconds,
         )
 
     @bentoml.on_startup
     def start(self) -> None:
         """Open the door."""
         STATE.predictor = self.predictor
-        # What exists now exists until the end: spare every later collection from looking at it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        settle_garbage()
 
     @bentoml.on_shutdown
     def stop(self) -> None:

@@ -93,7 +93,7 @@ def _train_and_save(options: argparse.Namespace) -> str:
 
 def _registered(name: str) -> str | None:
     try:
-        return find_model(f"{name}:latest")
+        return find_model(f"{name}:latest").tag
     except ModelNotFoundError:
         return None
 

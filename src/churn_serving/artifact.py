@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MODEL_NAME",
     "Artifact",
+    "RegisteredModel",
     "find_model",
     "load_artifact",
     "save_artifact",
@@ -48,28 +49,32 @@ _CHECKSUMS: Final = {
 _LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A registered model, verified and loaded.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredModel:
+    """What the model store knows of an intact model.
 
     Attributes:
         tag: ``name:version`` in the model store.
-        estimator: The fitted classifier; it sees scaled features.
-        scaler: The fitted scaler.
         threshold: Probabilities from here on are predicted as churn.
         metadata: Everything that was measured when it was trained.
     """
 
     tag: str
-    estimator: Any
-    scaler: Any
     threshold: float
     metadata: Mapping[str, Any]
 
-    @property
-    def version(self) -> str:
-        """The part of the tag after the name."""
-        return self.tag.partition(":")[2]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact(RegisteredModel):
+    """A registered model, verified and loaded.
+
+    Attributes:
+        estimator: The fitted classifier; it sees scaled features.
+        scaler: The fitted scaler.
+    """
+
+    estimator: Any
+    scaler: Any
 
 
 def save_artifact(
@@ -118,8 +123,8 @@ def save_artifact(
     return str(model.tag)
 
 
-def find_model(tag: str) -> str:
-    """Return the full tag (with its version) of an intact model in the store.
+def find_model(tag: str) -> RegisteredModel:
+    """Find an intact model in the store; nothing is unpickled.
 
     Inside a built Bento, ``name:latest`` is an alias of the version the Bento was built with.
 
@@ -127,7 +132,7 @@ def find_model(tag: str) -> str:
         ModelNotFoundError: The store has no such model.
         ModelCorruptedError: A file is missing or differs from what was registered.
     """
-    return str(_intact_model(tag).tag)
+    return RegisteredModel(**_facts(_intact_model(tag)))
 
 
 def load_artifact(tag: str) -> Artifact:
@@ -138,7 +143,6 @@ def load_artifact(tag: str) -> Artifact:
         ModelCorruptedError: A file is missing or differs from what was registered.
     """
     model = _intact_model(tag)
-    metadata: dict[str, Any] = dict(model.info.metadata)
     # Imported late: whoever only looks for a model need not wait a second for scikit-learn.
     from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415
 
@@ -147,23 +151,17 @@ def load_artifact(tag: str) -> Artifact:
         warnings.simplefilter("ignore", InconsistentVersionWarning)
         estimator = bentoml.sklearn.load_model(model)
         scaler = model.custom_objects[SCALER]
-    return Artifact(
-        tag=str(model.tag),
-        estimator=estimator,
-        scaler=scaler,
-        threshold=float(metadata["decision_threshold"]),
-        metadata=metadata,
-    )
+    return Artifact(**_facts(model), estimator=estimator, scaler=scaler)
 
 
-def version_warning(artifact: Artifact) -> str | None:
+def version_warning(model: RegisteredModel) -> str | None:
     """Return a sentence if the model was trained with another scikit-learn, else None."""
-    trained = artifact.metadata["library_versions"]["scikit-learn"]
+    trained = model.metadata["library_versions"]["scikit-learn"]
     installed = importlib.metadata.version("scikit-learn")
     if trained == installed:
         return None
     return (
-        f"Model '{artifact.tag}' was trained with scikit-learn {trained} but {installed} is "
+        f"Model '{model.tag}' was trained with scikit-learn {trained} but {installed} is "
         "installed; retrain it with: python train_and_save.py"
     )
 
@@ -177,6 +175,15 @@ def _intact_model(tag: str) -> bentoml.Model:
         ) from None
     _verify(model)
     return model
+
+
+def _facts(model: bentoml.Model) -> dict[str, Any]:
+    metadata: dict[str, Any] = dict(model.info.metadata)
+    return {
+        "tag": str(model.tag),
+        "threshold": float(metadata["decision_threshold"]),
+        "metadata": metadata,
+    }
 
 
 def _verify(model: bentoml.Model) -> None:

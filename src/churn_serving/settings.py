@@ -13,12 +13,12 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from churn_serving.errors import SettingsError
 
-__all__ = ["ENV_PREFIX", "Settings", "load_settings"]
+__all__ = ["ENV_PREFIX", "Settings", "available_cpus", "load_settings"]
 
 ENV_PREFIX = "CHURN_"
 
 
-def _available_cpus() -> int:
+def available_cpus() -> int:
     """Return the CPUs this process may use: affinity and cgroup limits respected."""
     return int(joblib.cpu_count())
 
@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     )
 
     workers: Annotated[int, Field(ge=1, description="Server processes.")] = Field(
-        default_factory=_available_cpus
+        default_factory=available_cpus
     )
     model_tag: Annotated[
         str,
