@@ -11,6 +11,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
 PIP := $(BIN)/pip install --disable-pip-version-check
 LOCKS := requirements-dev.txt requirements-data.txt
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -18,7 +19,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve dev test lint lock clean
+.PHONY: help setup train serve dev test lint bench lock clean
 
 help: ## List the targets
 	@echo 'usage: make TARGET [PORT=3000] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
@@ -62,9 +63,18 @@ lint: $(STAMP) ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+bench: $(BENCH_STAMP) ## Compare with other ways to serve the model (ARGS=--help lists what it can do)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+$(BENCH_STAMP): $(STAMP) requirements-bench.txt
+	$(SAY) 'Installing what the benchmark needs'
+	@$(PIP) --quiet --require-hashes -r requirements-bench.txt
+	@touch $@
+
 lock: $(STAMP) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions)
 	@$(COMPILE) pyproject.toml --output-file requirements.txt
 	@$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(COMPILE) pyproject.toml --extra bench --constraint requirements-dev.txt --output-file requirements-bench.txt
 
 clean: ## Remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

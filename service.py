@@ -38,6 +38,8 @@ from churn_serving.settings import available_cpus, load_settings
 
 logger = logging.getLogger("churn_serving")
 
+# The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built Bento
+# would look for the latest model again each time it is served.
 try:
     SETTINGS = load_settings()
     MODEL = find_model(SETTINGS.model_tag)
@@ -85,8 +87,6 @@ def settle_garbage() -> None:
 class ChurnRunner:
     """The batchable runner as a service of its own, for the split topology."""
 
-    model = bentoml.models.BentoModel(MODEL.tag)
-
     def __init__(self) -> None:
         self.scorer = load_scorer()
 
@@ -126,7 +126,6 @@ class ContractService(bentoml.Service[Any]):
 class ChurnService:
     """Predicts which telecom customers are about to leave."""
 
-    model = bentoml.models.BentoModel(MODEL.tag)
     if SPLIT:
         runner = bentoml.depends(ChurnRunner)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["traced"]
 
@@ -29,4 +29,15 @@ def traced(app: ASGIApp) -> ASGIApp:
     middleware: ASGIApp = OpenTelemetryMiddleware(
         app, tracer_provider=provider, exclude_spans=["receive", "send"]
     )
-    return middleware
+
+    async def flushed(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_after_flush(message: Message) -> None:
+            # The server ends with a signal, so nothing that is left to the exit is ever sent.
+            if message["type"] == "lifespan.shutdown.complete":
+                provider.shutdown()
+            await send(message)
+
+        lifespan = scope["type"] == "lifespan"
+        await middleware(scope, receive, send_after_flush if lifespan else send)
+
+    return flushed

@@ -1,0 +1,176 @@
+"""Requests that must be refused, each with the status and the field that the answer must name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+PREDICT: Final = "/predict"
+PREDICT_V1: Final = "/api/v1/predict"
+BATCH: Final = "/api/v1/predict/batch"
+
+CUSTOMER: Final[dict[str, Any]] = {
+    "tenure_months": 2,
+    "monthly_charges": 70.7,
+    "total_charges": 151.65,
+    "num_products": 2,
+    "has_phone_service": True,
+    "has_internet": True,
+    "contract_type": "month-to-month",
+    "payment_method": "electronic",
+}
+JSON: Final = {"content-type": "application/json"}
+ECHO: Final = "do-not-repeat-me"
+
+
+@dataclass(frozen=True, slots=True)
+class BadRequest:
+    """A request and what must come back.
+
+    Attributes:
+        name: What is wrong with it.
+        body: The raw body.
+        status: The status that the contract demands.
+        loc: The location that one of the failures must have; None if there is none to name.
+        path: The route.
+        headers: The headers.
+    """
+
+    name: str
+    body: bytes
+    status: int = 422
+    loc: tuple[str | int, ...] | None = None
+    path: str = PREDICT
+    headers: dict[str, str] = field(default_factory=lambda: dict(JSON))
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _raw(**changes: str) -> bytes:
+    """Return the customer as JSON, some values replaced by raw JSON text."""
+    values = {name: json.dumps(value) for name, value in CUSTOMER.items()} | changes
+    return ("{" + ", ".join(f'"{name}": {value}' for name, value in values.items()) + "}").encode()
+
+
+def _without(name: str) -> bytes:
+    return json.dumps({k: v for k, v in CUSTOMER.items() if k != name}).encode()
+
+
+def _items(count: int) -> bytes:
+    return json.dumps({"items": [CUSTOMER] * count}).encode()
+
+
+# What is wrong for every field of a type, as raw JSON.
+_WRONG: Final = {
+    "an object": "{}",
+    "an array": "[1]",
+}
+_WRONG_NUMBER: Final = _WRONG | {
+    "a boolean": "true",
+    "a number in text": '"2"',
+    "text": f'"{ECHO}"',
+    "NaN": "NaN",
+    "Infinity": "Infinity",
+    "-Infinity": "-Infinity",
+    "1e400": "1e400",
+    "negative": "-1",
+}
+_WRONG_BOOLEAN: Final = _WRONG | {"1": "1", "0.0": "0.0", "text": '"true"'}
+_WRONG_CATEGORY: Final = _WRONG | {
+    "an unknown value": f'"{ECHO}"',
+    "a number": "0",
+    "a boolean": "false",
+    "empty text": '""',
+}
+_WRONG_VALUES: Final[dict[str, dict[str, str]]] = {
+    "tenure_months": _WRONG_NUMBER | {"a fraction": "24.5", "just above": "121"},
+    "monthly_charges": _WRONG_NUMBER | {"just below": "-0.0000001", "just above": "500.0000001"},
+    "total_charges": _WRONG_NUMBER
+    | {"just below": "-0.0000001", "less than monthly_charges": "70.69"},
+    "num_products": _WRONG_NUMBER | {"a fraction": "2.5", "just below": "0", "just above": "11"},
+    "has_phone_service": _WRONG_BOOLEAN,
+    "has_internet": _WRONG_BOOLEAN,
+    "contract_type": _WRONG_CATEGORY | {"the wrong case": '"Month-to-month"'},
+    "payment_method": _WRONG_CATEGORY | {"the wrong case": '"ELECTRONIC"'},
+}
+
+_FIELDS: Final = [
+    request
+    for name, values in _WRONG_VALUES.items()
+    for request in [
+        BadRequest(f"{name} missing", _without(name), loc=(name,)),
+        BadRequest(f"{name} null", _raw(**{name: "null"}), loc=(name,)),
+        *(
+            BadRequest(f"{name}: {what}", _raw(**{name: raw}), loc=(name,))
+            for what, raw in values.items()
+        ),
+    ]
+]
+
+_BODIES: Final = [
+    BadRequest("an extra field", _raw(churn_reason=f'"{ECHO}"'), loc=("churn_reason",)),
+    BadRequest("an array of customers", json.dumps([CUSTOMER]).encode(), loc=()),
+    BadRequest("text instead of an object", b'"a customer"', loc=()),
+    BadRequest("a number instead of an object", b"42", loc=()),
+    BadRequest("null instead of an object", b"null", loc=()),
+    BadRequest("an empty object", b"{}", loc=("tenure_months",)),
+    BadRequest("an empty body", b"", 400),
+    BadRequest("white space", b"  \n ", 400),
+    BadRequest("not JSON", b"tenure_months=2", 400),
+    BadRequest("cut off", json.dumps(CUSTOMER).encode()[:-10], 400),
+    BadRequest("trailing garbage", json.dumps(CUSTOMER).encode() + b"}", 400),
+    BadRequest("single quotes", str(CUSTOMER).encode(), 400),
+    BadRequest("invalid UTF-8", b'{"contract_type": "\xff\xfe"}', 400),
+    BadRequest("a lone surrogate", b'{"contract_type": "\\ud800"}', 400),
+    BadRequest("UTF-16", json.dumps(CUSTOMER).encode("utf-16"), 400),
+    BadRequest("a byte order mark", b"\xef\xbb\xbf" + json.dumps(CUSTOMER).encode(), 400),
+    BadRequest("deep arrays", b"[" * 100_000, 400),
+    BadRequest("deep objects", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400),
+    BadRequest("a number of 100 digits", _raw(tenure_months="9" * 100), loc=("tenure_months",)),
+    BadRequest("a number of 5,000 digits", _raw(tenure_months="9" * 5000), 400),
+]
+
+_MEDIA_TYPES: Final = [
+    BadRequest(f"sent as {name}", json.dumps(CUSTOMER).encode(), 415, headers=headers)
+    for name, headers in {
+        "nothing": {},
+        "a form": {"content-type": "application/x-www-form-urlencoded"},
+        "a multipart form": {"content-type": "multipart/form-data; boundary=x"},
+        "text": {"content-type": "text/plain"},
+        "a pickle": {"content-type": "application/vnd.bentoml+pickle"},
+        "JSON's cousin": {"content-type": "application/jsonp"},
+    }.items()
+]
+
+_BATCHES: Final = [
+    BadRequest("no items", b"{}", loc=("items",), path=BATCH),
+    BadRequest("items null", b'{"items": null}', loc=("items",), path=BATCH),
+    BadRequest("items an object", b'{"items": {}}', loc=("items",), path=BATCH),
+    BadRequest("0 items", _items(0), loc=("items",), path=BATCH),
+    BadRequest("101 items", _items(101), loc=("items",), path=BATCH),
+    BadRequest("a bare customer", json.dumps(CUSTOMER).encode(), loc=("items",), path=BATCH),
+    BadRequest(
+        "an extra field beside items",
+        json.dumps({"items": [CUSTOMER], "limit": 1}).encode(),
+        loc=("limit",),
+        path=BATCH,
+    ),
+    BadRequest(
+        "one bad item among 100",
+        json.dumps(
+            {"items": [*[CUSTOMER] * 41, CUSTOMER | {"num_products": 0}, *[CUSTOMER] * 58]}
+        ).encode(),
+        loc=("items", 41, "num_products"),
+        path=BATCH,
+    ),
+    BadRequest("an item that is null", b'{"items": [null]}', loc=("items", 0), path=BATCH),
+]
+
+_VERSION_1: Final = [
+    BadRequest(f"{request.name}, to v1", request.body, request.status, request.loc, PREDICT_V1)
+    for request in (_FIELDS[0], _FIELDS[1], _BODIES[0], _BODIES[6], _BODIES[8])
+]
+
+BAD_REQUESTS: Final = [*_FIELDS, *_BODIES, *_MEDIA_TYPES, *_BATCHES, *_VERSION_1]

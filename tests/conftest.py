@@ -1,0 +1,28 @@
+"""Fixtures and isolation for every test: none of them touches the user's model store."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+# Before BentoML is imported: it reads both when it is.
+_BENTOML_HOME = tempfile.mkdtemp(prefix="churn-serving-tests-")
+os.environ["BENTOML_HOME"] = _BENTOML_HOME
+os.environ["BENTOML_DO_NOT_TRACK"] = "True"
+atexit.register(shutil.rmtree, _BENTOML_HOME, ignore_errors=True)
+
+# service.py and train_and_save.py are scripts beside the package.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but not one that BentoML's own import gives."""
+    config.addinivalue_line("filterwarnings", "ignore:GitWildMatchPattern:DeprecationWarning")

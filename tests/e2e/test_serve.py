@@ -1,0 +1,139 @@
+"""A real ``bentoml serve``, as users run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import bentoml
+import httpx2
+import pytest
+
+from churn_serving.artifact import load_artifact
+from churn_serving.features import customer_row, feature_matrix
+from churn_serving.schema import Customer
+from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.e2e.conftest import BENTOML, PROJECT, Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TARGET = "service.py:ChurnService"
+CUSTOMERS = [
+    CUSTOMER | {"tenure_months": index % 121, "total_charges": 100.0 + index}
+    for index in range(2000)
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("logistic", {"CHURN_WORKERS": "2"}),
+        ("hist-gradient-boosting", {}),
+        ("logistic", {"CHURN_TOPOLOGY": "split", "CHURN_WORKERS": "2"}),
+        ("logistic", {"CHURN_FAST_LANE": "false"}),
+    ],
+    ids=["two workers", "boosting", "split", "native lane"],
+)
+def setup(
+    request: pytest.FixtureRequest, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, str]]:
+    """A server in each of the ways it can be set up, and its model's tag."""
+    kind, env = request.param
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with serving(TARGET, log, env={"CHURN_MODEL_TAG": models[kind], **env}) as server:
+        yield server, models[kind]
+
+
+def expected(tag: str, customers: list[dict[str, Any]]) -> list[float]:
+    """What scikit-learn itself says."""
+    artifact = load_artifact(tag)
+    X = feature_matrix(customer_row(Customer.model_validate(customer)) for customer in customers)
+    churn: list[float] = artifact.estimator.predict_proba(artifact.scaler.transform(X))[
+        :, 1
+    ].tolist()
+    return churn
+
+
+def test_concurrent_callers_get_their_own_answers(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    with httpx2.Client(base_url=server.url) as client, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda c: client.post(PREDICT_V1, json=c), CUSTOMERS))
+    assert {answer.status_code for answer in answers} == {200}
+    churn = [answer.json()["probability"]["churn"] for answer in answers]
+    assert churn == pytest.approx(expected(tag, CUSTOMERS), abs=1e-9)
+
+
+def test_batches_get_their_own_answers(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    batches = [CUSTOMERS[start : start + 100] for start in range(0, len(CUSTOMERS), 100)]
+    with httpx2.Client(base_url=server.url) as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda b: client.post(BATCH, json={"items": b}), batches))
+    assert {answer.status_code for answer in answers} == {200}
+    churn = [
+        result["probability"]["churn"] for answer in answers for result in answer.json()["results"]
+    ]
+    assert churn == pytest.approx(expected(tag, CUSTOMERS), abs=1e-9)
+
+
+def test_bad_requests_are_refused_and_the_server_lives_on(setup: tuple[Server, str]) -> None:
+    server, _ = setup
+    with httpx2.Client(base_url=server.url) as client:
+        for bad in BAD_REQUESTS:
+            answer = client.post(bad.path, content=bad.body, headers=bad.headers)
+            assert answer.status_code == bad.status, bad
+            assert set(answer.json()) == {"error", "detail"}, bad
+        assert client.post(PREDICT, json=CUSTOMER).status_code == 200
+
+
+def test_bentoml_client_predicts(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    with bentoml.SyncHTTPClient(server.url) as client:
+        answer = client.predict(CUSTOMER)
+    assert answer["churn_probability"] == pytest.approx(expected(tag, [CUSTOMER])[0], abs=1e-9)
+    assert answer["model_tag"] == tag
+
+
+def serve_and_fail(**env: str) -> str:
+    """Return what a start that must fail prints."""
+    completed = subprocess.run(
+        [BENTOML, "serve", TARGET, "--port", "0"],
+        cwd=PROJECT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert completed.returncode != 0
+    return completed.stderr
+
+
+def test_a_start_without_a_model_says_which_command_to_run(tmp_path: Path) -> None:
+    message = serve_and_fail(BENTOML_HOME=str(tmp_path))
+    assert "no model 'churn_classifier:latest'" in message
+    assert "python train_and_save.py" in message
+    assert "Traceback" not in message
+
+
+def test_a_start_with_a_damaged_model_says_so(models: dict[str, str]) -> None:
+    model = bentoml.models.get(models["logistic"])
+    damaged = bentoml.models.get(models["hist-gradient-boosting"])
+    with bentoml.models.create("churn_damaged", metadata=dict(damaged.info.metadata)) as copy:
+        for file in ("saved_model.pkl", "custom_objects.pkl"):
+            source, target = model.path_of(file), copy.path_of(file)
+            with open(source, "rb") as read, open(target, "wb") as written:  # noqa: PTH123 - the store gives text
+                written.write(read.read())
+    message = serve_and_fail(CHURN_MODEL_TAG=str(copy.tag))
+    assert "saved_model.pkl" in message
+    assert "python train_and_save.py" in message
+    assert "Traceback" not in message
+
+
+def test_a_start_with_an_impossible_setting_names_it() -> None:
+    message = serve_and_fail(CHURN_WORKERS="-1")
+    assert "CHURN_WORKERS" in message
+    assert "Traceback" not in message

@@ -1,0 +1,62 @@
+"""The real application, in this process, with a real model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.testclient import TestClient
+
+from churn_serving.artifact import save_artifact
+from churn_serving.dataset import load_dataset
+from churn_serving.http.fast_lane import FastLane
+from churn_serving.http.native_lane import NativeLane
+from churn_serving.training import CANDIDATES, _fit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import ModuleType
+
+    from starlette.types import ASGIApp
+
+    from churn_serving.artifact import Artifact
+
+
+@pytest.fixture(scope="session")
+def model_tag() -> str:
+    """A registered logistic regression, fitted on the public data."""
+    dataset = load_dataset()
+    scaler, estimator = _fit(CANDIDATES[0], dataset.X, dataset.y, seed=0)
+    return save_artifact(estimator=estimator, scaler=scaler, threshold=0.33, measured={})
+
+
+@pytest.fixture(scope="session")
+def artifact(model_tag: str) -> Artifact:
+    """The same model, loaded from the store."""
+    from churn_serving.artifact import load_artifact
+
+    return load_artifact(model_tag)
+
+
+@pytest.fixture(scope="session")
+def service(model_tag: str) -> ModuleType:
+    """The module ``service.py``, imported once there is a model."""
+    assert model_tag
+    return importlib.import_module("service")
+
+
+@pytest.fixture(scope="session")
+def lanes(service: ModuleType) -> dict[str, ASGIApp]:
+    """The application as it is served, and without its fast lane."""
+    app = service.ChurnService.to_asgi()
+    assert type(app) is FastLane
+    assert type(app._app) is NativeLane
+    return {"fast": app, "native": app._app}
+
+
+@pytest.fixture(scope="module", params=["fast", "native"])
+def client(lanes: dict[str, ASGIApp], request: pytest.FixtureRequest) -> Iterator[TestClient]:
+    """A client of the application, once for each lane."""
+    with TestClient(lanes[request.param], raise_server_exceptions=False) as client:
+        yield client

@@ -1,0 +1,50 @@
+"""The fast and the native lane side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx2
+    from starlette.types import ASGIApp
+
+
+@pytest.fixture(scope="module")
+def clients(lanes: dict[str, ASGIApp]) -> Iterator[tuple[TestClient, TestClient]]:
+    """Two clients of one running application."""
+    with TestClient(lanes["fast"], raise_server_exceptions=False) as fast:
+        yield fast, TestClient(lanes["native"], raise_server_exceptions=False)
+
+
+def test_both_lanes_refuse_with_the_same_bytes(clients: tuple[TestClient, TestClient]) -> None:
+    for bad in BAD_REQUESTS:
+        fast, native = (
+            client.post(bad.path, content=bad.body, headers=bad.headers) for client in clients
+        )
+        assert fast.status_code == native.status_code == bad.status, bad
+        assert fast.content == native.content, bad
+
+
+def test_both_lanes_answer_alike(clients: tuple[TestClient, TestClient]) -> None:
+    def answers(path: str, body: object) -> list[httpx2.Response]:
+        return [client.post(path, json=body) for client in clients]
+
+    for path, body in (
+        (PREDICT, CUSTOMER),
+        (PREDICT_V1, CUSTOMER),
+        (BATCH, {"items": [CUSTOMER] * 100}),
+    ):
+        fast, native = answers(path, body)
+        assert fast.status_code == native.status_code == 200
+        timeless = [
+            {key: value for key, value in answer.json().items() if not key.endswith("_time_ms")}
+            for answer in (fast, native)
+        ]
+        assert timeless[0] == timeless[1]
