@@ -20,6 +20,7 @@ from churn_serving.artifact import find_model, load_artifact, version_warning
 from churn_serving.batching import BatchingRunner, Runner, make_runner
 from churn_serving.errors import ChurnServingError
 from churn_serving.http import endpoints
+from churn_serving.http.access_log import access_logged
 from churn_serving.http.docs import docs_app
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.native_lane import NativeLane, reported
@@ -54,8 +55,8 @@ COMMON: dict[str, Any] = {
     # BentoML keeps each request's context until this long after it: keep it short, but longer than
     # our own deadline, which answers first.
     "traffic": {"timeout": SETTINGS.request_timeout_seconds + 1},
-    "logging": {"access": {"enabled": SETTINGS.access_log}},
-    # Spans are made at the edge, if at all.
+    # Lines and spans are made at the edge, if at all.
+    "logging": {"access": {"enabled": False}},
     "tracing": {"excluded_urls": [".*"]},
     # The processes together use the CPUs there are, not each of them all.
     "envs": [
@@ -119,6 +120,8 @@ class ContractService(bentoml.Service[Any]):
         app: ASGIApp = NativeLane(super().to_asgi(is_main), state=STATE, settings=SETTINGS)
         if SETTINGS.fast_lane:
             app = FastLane(app, state=STATE, settings=SETTINGS)
+        if SETTINGS.access_log:
+            app = access_logged(app)
         return traced(app) if SETTINGS.tracing else app
 
 

@@ -1,4 +1,4 @@
-"""Tracing, tried against a stand-in for a collector."""
+"""Access log and tracing, the latter tried against a stand-in for a collector."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_spans_reach_the_collector(models: dict[str, str], tmp_path: Path) -> None:
+def test_spans_reach_the_collector_and_lines_the_log(
+    models: dict[str, str], tmp_path: Path
+) -> None:
     spans: list[str] = []
 
     class Collector(BaseHTTPRequestHandler):
@@ -37,6 +39,7 @@ def test_spans_reach_the_collector(models: dict[str, str], tmp_path: Path) -> No
         env = {
             "CHURN_MODEL_TAG": models["logistic"],
             "CHURN_TRACING": "true",
+            "CHURN_ACCESS_LOG": "true",
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
             "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         }
@@ -49,3 +52,5 @@ def test_spans_reach_the_collector(models: dict[str, str], tmp_path: Path) -> No
         thread.join()
         collector.server_close()
     assert spans.count(f"POST {PREDICT}") == 3
+    lines = [line for line in server.log.read_text().splitlines() if f"POST {PREDICT} 200" in line]
+    assert len(lines) == 3
