@@ -39,8 +39,11 @@ from churn_serving.settings import available_cpus, load_settings
 
 logger = logging.getLogger("churn_serving")
 
-# The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built Bento
-# would look for the latest model again each time it is served.
+# BentoML sets the root logger to WARNING.
+logger.setLevel(logging.INFO)
+
+# The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built
+# Bento would look for the latest model again each time it is served.
 try:
     SETTINGS = load_settings()
     MODEL = find_model(SETTINGS.model_tag)
