@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from typing import Any
@@ -24,8 +25,10 @@ from churn_serving.http.access_log import access_logged
 from churn_serving.http.docs import docs_app
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.native_lane import NativeLane, reported
+from churn_serving.http.observability import observability_app
 from churn_serving.http.state import ServiceState
 from churn_serving.http.tracing import traced
+from churn_serving.metrics import Metrics
 from churn_serving.prediction import Predictor
 from churn_serving.schema import (
     MAX_BATCH_ITEMS,
@@ -52,13 +55,15 @@ except ChurnServingError as error:
     raise bentoml.exceptions.BentoMLException(str(error)) from None
 
 SPLIT = SETTINGS.topology == "split"
-STATE = ServiceState()
+METRICS = Metrics(model_version=MODEL.version)
+STATE = ServiceState(METRICS)
 
 COMMON: dict[str, Any] = {
     # BentoML keeps each request's context until this long after it: keep it short, but longer than
     # our own deadline, which answers first.
     "traffic": {"timeout": SETTINGS.request_timeout_seconds + 1},
-    # Lines and spans are made at the edge, if at all.
+    # Metrics are kept at the edge; lines and spans are made there, if at all.
+    "metrics": {"enabled": False},
     "logging": {"access": {"enabled": False}},
     "tracing": {"excluded_urls": [".*"]},
     # The processes together use the CPUs there are, not each of them all.
@@ -141,6 +146,7 @@ class ChurnService:
             self._remote_runner() if SPLIT else self._embedded_runner(),
             model_tag=MODEL.tag,
             threshold=MODEL.threshold if threshold is None else threshold,
+            metrics=METRICS,
         )
 
     def _embedded_runner(self) -> Runner:
@@ -149,6 +155,7 @@ class ChurnService:
             max_batch_size=SETTINGS.max_batch_size,
             queue_size=SETTINGS.queue_size,
             timeout=SETTINGS.request_timeout_seconds,
+            on_batch=METRICS.scored,
         )
 
     def _remote_runner(self) -> Runner:
@@ -160,18 +167,22 @@ class ChurnService:
             max_batch_size=SETTINGS.max_batch_size,
             queue_size=SETTINGS.queue_size,
             timeout=SETTINGS.request_timeout_seconds,
+            on_batch=METRICS.scored,
         )
 
     @bentoml.on_startup
-    def start(self) -> None:
+    async def start(self) -> None:
         """Open the door."""
+        self.flushing = asyncio.create_task(METRICS.flush_regularly())
         STATE.predictor = self.predictor
         settle_garbage()
 
     @bentoml.on_shutdown
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Close it."""
         STATE.predictor = None
+        self.flushing.cancel()
+        await asyncio.wait([self.flushing])
 
     @bentoml.api(route=endpoints.PREDICT)
     async def predict(self, customer: Customer, /) -> Prediction:
@@ -193,3 +204,4 @@ class ChurnService:
 
 
 ChurnService.mount_asgi_app(docs_app(version=__version__))
+ChurnService.mount_asgi_app(observability_app(STATE))

@@ -63,6 +63,11 @@ class RegisteredModel:
     threshold: float
     metadata: Mapping[str, Any]
 
+    @property
+    def version(self) -> str:
+        """The part of the tag after the name."""
+        return self.tag.partition(":")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact(RegisteredModel):

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from churn_serving.errors import (
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["BatchingRunner", "InlineRunner", "Runner", "make_runner"]
 
 logger = logging.getLogger(__name__)
+
+OnBatch: TypeAlias = "Callable[[int, float], None]"
+"""Is told of each call of the model: how many rows, and how many seconds."""
 
 ScoreBatch: TypeAlias = "Callable[[FloatArray], Awaitable[FloatArray]]"
 
@@ -57,12 +60,18 @@ class Runner(Protocol):
 
 
 class InlineRunner:
-    """Scores at once, on the event loop."""
+    """Scores at once, on the event loop.
+
+    Args:
+        scorer: Fast enough never to be noticed there.
+        on_batch: Is told of each call of the model.
+    """
 
     inline = True
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, *, on_batch: OnBatch) -> None:
         self._scorer = scorer
+        self._on_batch = on_batch
 
     async def score_row(self, row: Row) -> float:
         """Return one customer's churn probability.
@@ -70,10 +79,12 @@ class InlineRunner:
         Raises:
             ScoringError: The model raised or returned no probability.
         """
+        start = perf_counter()
         try:
             probability = self._scorer.score_row(row)
         except Exception as error:  # a model may raise anything
             raise _scoring_error(error) from error
+        self._on_batch(1, perf_counter() - start)
         if not 0.0 <= probability <= 1.0:
             raise _not_a_probability()
         return probability
@@ -84,10 +95,12 @@ class InlineRunner:
         Raises:
             ScoringError: The model raised or returned no probabilities.
         """
+        start = perf_counter()
         try:
             scored = self._scorer.score(feature_matrix(rows))
         except Exception as error:  # a model may raise anything
             raise _scoring_error(error) from error
+        self._on_batch(len(rows), perf_counter() - start)
         return _probabilities(scored, len(rows))
 
 
@@ -107,17 +120,25 @@ class BatchingRunner:
         max_batch_size: Rows in one batch; a single caller's rows are never split.
         queue_size: Rows that may wait.
         timeout: Seconds until a caller is given up.
+        on_batch: Is told of each call of the model.
     """
 
     inline = False
 
     def __init__(
-        self, score: ScoreBatch, *, max_batch_size: int, queue_size: int, timeout: float
+        self,
+        score: ScoreBatch,
+        *,
+        max_batch_size: int,
+        queue_size: int,
+        timeout: float,
+        on_batch: OnBatch,
     ) -> None:
         self._score = score
         self._max_batch_size = max_batch_size
         self._queue_size = queue_size
         self._timeout = timeout
+        self._on_batch = on_batch
         self._queue: deque[_Job] = deque()
         self._queued_rows = 0
         self._worker: asyncio.Task[None] | None = None
@@ -175,8 +196,10 @@ class BatchingRunner:
 
     async def _score_jobs(self, jobs: list[_Job]) -> None:
         rows = [row for job in jobs for row in job.rows]
+        start = perf_counter()
         try:
             scored = await self._score(feature_matrix(rows))
+            self._on_batch(len(rows), perf_counter() - start)
             _require_one_each(scored, rows)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the caller is told
             if len(jobs) == 1:
@@ -186,17 +209,18 @@ class BatchingRunner:
                 if not job.answer.done():
                     await self._score_jobs([job])
             return
-        start = 0
+        end = 0
         for job in jobs:
-            end = start + len(job.rows)
+            first, end = end, end + len(job.rows)
             try:
-                _settle(job, _probabilities(scored[start:end], len(job.rows)))
+                _settle(job, _probabilities(scored[first:end], len(job.rows)))
             except ScoringError as error:
                 _settle(job, error)
-            start = end
 
 
-def make_runner(scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout: float) -> Runner:
+def make_runner(
+    scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout: float, on_batch: OnBatch
+) -> Runner:
     """Return the runner that suits the scorer's measured speed."""
     seconds = _full_batch_seconds(scorer, max_batch_size)
     inline = seconds < INLINE_SECONDS
@@ -208,14 +232,18 @@ def make_runner(scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout
         "inline" if inline else "in a thread",
     )
     if inline:
-        return InlineRunner(scorer)
+        return InlineRunner(scorer, on_batch=on_batch)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
 
     def score(X: FloatArray) -> Awaitable[FloatArray]:
         return asyncio.get_running_loop().run_in_executor(executor, scorer.score, X)
 
     return BatchingRunner(
-        score, max_batch_size=max_batch_size, queue_size=queue_size, timeout=timeout
+        score,
+        max_batch_size=max_batch_size,
+        queue_size=queue_size,
+        timeout=timeout,
+        on_batch=on_batch,
     )
 
 
@@ -224,9 +252,9 @@ def _full_batch_seconds(scorer: Scorer, rows: int) -> float:
     X = verification_matrix(rows)
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = perf_counter()
         scorer.score(X)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, perf_counter() - start)
     return best
 
 

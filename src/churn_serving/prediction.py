@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from churn_serving.batching import Runner
+    from churn_serving.metrics import Metrics
     from churn_serving.schema import (
         BatchPrediction,
         Customer,
@@ -29,19 +30,25 @@ class Predictor:
         runner: Scores rows.
         model_tag: ``name:version`` of the model behind the runner.
         threshold: Probabilities from here on are predicted as churn.
+        metrics: Counts the predictions.
     """
 
-    def __init__(self, runner: Runner, *, model_tag: str, threshold: float) -> None:
+    def __init__(
+        self, runner: Runner, *, model_tag: str, threshold: float, metrics: Metrics
+    ) -> None:
         self.runner = runner
         self._model_tag = model_tag
         self._model_version = model_tag.partition(":")[2]
         self._threshold = threshold
+        self._metrics = metrics
 
     async def predict(self, customer: Customer) -> Prediction:
         """Answer ``POST /predict``."""
         churn = await self.runner.score_row(customer_row(customer))
+        outcome = self._outcome(churn)
+        self._metrics.predicted(customers=1, churn=outcome)
         return {
-            "churn_prediction": self._outcome(churn),
+            "churn_prediction": outcome,
             "churn_probability": churn,
             "model_tag": self._model_tag,
         }
@@ -50,10 +57,13 @@ class Predictor:
         """Answer ``POST /api/v1/predict``."""
         start = perf_counter()
         churn = await self.runner.score_row(customer_row(customer))
+        elapsed = _milliseconds_since(start)
+        outcome = self._outcome(churn)
+        self._metrics.predicted(customers=1, churn=outcome)
         return {
-            "prediction": self._outcome(churn),
+            "prediction": outcome,
             "probability": {"no_churn": 1.0 - churn, "churn": churn},
-            "inference_time_ms": _milliseconds_since(start),
+            "inference_time_ms": elapsed,
             "model_version": self._model_version,
         }
 
@@ -62,14 +72,16 @@ class Predictor:
         start = perf_counter()
         scores = await self.runner.score_rows([customer_row(item) for item in batch.items])
         elapsed = _milliseconds_since(start)
+        outcomes = [self._outcome(churn) for churn in scores]
+        self._metrics.predicted(customers=len(outcomes), churn=sum(outcomes))
         return {
             "results": [
                 {
-                    "prediction": self._outcome(churn),
+                    "prediction": outcome,
                     "probability": {"no_churn": 1.0 - churn, "churn": churn},
                     "batch_index": index,
                 }
-                for index, churn in enumerate(scores)
+                for index, (outcome, churn) in enumerate(zip(outcomes, scores, strict=True))
             ],
             "batch_size": len(scores),
             "total_inference_time_ms": elapsed,

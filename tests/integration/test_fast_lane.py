@@ -12,6 +12,7 @@ import pytest
 from churn_serving.batching import BatchingRunner, InlineRunner
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.state import ServiceState
+from churn_serving.metrics import Metrics
 from churn_serving.prediction import Predictor
 from churn_serving.scoring import make_scorer
 from churn_serving.settings import Settings
@@ -86,20 +87,27 @@ async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
 
 
 def make_lane(runner: Runner, *, timeout: float = 5.0) -> FastLane:
-    predictor = Predictor(runner, model_tag="churn_classifier:test", threshold=0.5)
+    metrics = Metrics(model_version="test")
+    predictor = Predictor(runner, model_tag="churn_classifier:test", threshold=0.5, metrics=metrics)
     settings = Settings(max_body_bytes=LIMIT, request_timeout_seconds=timeout)
-    return FastLane(never, state=ServiceState(predictor), settings=settings)
+    return FastLane(never, state=ServiceState(metrics, predictor), settings=settings)
 
 
 @pytest.fixture(scope="module")
 def inline(artifact: Artifact) -> InlineRunner:
-    return InlineRunner(make_scorer(artifact.estimator, artifact.scaler))
+    return InlineRunner(make_scorer(artifact.estimator, artifact.scaler), on_batch=ignore)
+
+
+def ignore(_rows: int, _seconds: float) -> None:
+    """Nobody counts."""
 
 
 def batching(
     score: Callable[[FloatArray], Awaitable[FloatArray]], *, timeout: float = 5.0
 ) -> BatchingRunner:
-    return BatchingRunner(score, max_batch_size=100, queue_size=100, timeout=timeout)
+    return BatchingRunner(
+        score, max_batch_size=100, queue_size=100, timeout=timeout, on_batch=ignore
+    )
 
 
 def run(lane: FastLane, exchange: Exchange) -> None:

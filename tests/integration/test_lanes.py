@@ -11,6 +11,7 @@ from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import ModuleType
 
     import httpx2
     from starlette.types import ASGIApp
@@ -48,3 +49,20 @@ def test_both_lanes_answer_alike(clients: tuple[TestClient, TestClient]) -> None
             for answer in (fast, native)
         ]
         assert timeless[0] == timeless[1]
+
+
+def test_a_failing_model_is_counted(
+    clients: tuple[TestClient, TestClient], service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = service.STATE.predictor.runner._scorer
+    monkeypatch.setattr(scorer, "score_row", lambda _: float("nan"))
+    sample = f'ml_errors_total{{endpoint="{PREDICT}",error_type="ScoringError"}}'
+
+    def count() -> float:
+        lines = clients[0].get("/metrics").text.splitlines()
+        return sum(float(line.split()[1]) for line in lines if line.startswith(sample))
+
+    before = count()
+    for client in clients:
+        assert client.post(PREDICT, json=CUSTOMER).status_code == 500
+    assert count() == before + 2

@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
 from churn_serving.http.endpoints import ENDPOINTS
-from churn_serving.http.problems import STATUS_OF, ErrorAnswer
+from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, STATUS_OF, ErrorAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -108,9 +108,9 @@ def openapi(*, version: str) -> dict[str, Any]:
 
 
 def _errors(schema: Mapping[str, Any]) -> dict[str, Any]:
-    statuses = sorted(set(STATUS_OF.values()) | {HTTPStatus.METHOD_NOT_ALLOWED})
+    statuses = sorted(set(STATUS_OF.values()) - {CLIENT_CLOSED_REQUEST})
     return {
-        str(status.value): {"description": status.phrase, "content": _json(schema)}
+        str(int(status)): {"description": HTTPStatus(status).phrase, "content": _json(schema)}
         for status in statuses
     }
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from churn_serving.errors import ChurnServingError, ClientGoneError
@@ -54,7 +56,9 @@ class FastLane:
             endpoint = ENDPOINTS.get(scope["path"])
             predictor = self._state.predictor
             if endpoint is not None and predictor is not None and is_json(scope):
-                await self._answer(endpoint, predictor, scope, receive, send)
+                start = perf_counter()
+                status = await self._answer(endpoint, predictor, scope, receive, send)
+                self._state.metrics.answered(scope["path"], status, perf_counter() - start)
                 return
         await self._app(scope, receive, send)
 
@@ -65,7 +69,7 @@ class FastLane:
         scope: Scope,
         receive: Receive,
         send: Send,
-    ) -> None:
+    ) -> int:
         try:
             body = await read_body(
                 scope, receive, limit=self._max_body_bytes, time_limit=self._body_timeout
@@ -75,15 +79,13 @@ class FastLane:
                 answer = await answering
             else:
                 answer = await _unless_gone(answering, receive)
-        except ClientGoneError:
-            return
-        except ChurnServingError as error:
-            await send_error(send, error)
         except Exception as error:  # the last resort: an answer without internals
-            logger.exception("An unexpected error while answering")
-            await send_error(send, error)
-        else:
-            await send_json(send, 200, answer)
+            if not isinstance(error, ChurnServingError):
+                logger.exception("An unexpected error while answering")
+            self._state.metrics.failed(scope["path"], error)
+            return await send_error(send, error)
+        await send_json(send, HTTPStatus.OK, answer)
+        return HTTPStatus.OK
 
 
 async def _unless_gone(answering: Coroutine[Any, Any, bytes], receive: Receive) -> bytes:

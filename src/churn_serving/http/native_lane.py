@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import (
     ChurnServingError,
-    ClientGoneError,
     NotReadyError,
     UnsupportedMediaTypeError,
 )
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
-from churn_serving.http.problems import send_error, send_status
+from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, send_error, send_status
 from churn_serving.http.timeouts import SharedTimeout
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeLane", "reported"]
 
-_FIRST_ERROR_STATUS = 400
+_FIRST_ERROR_STATUS: Final = 400
+_KNOWN_PATHS: Final = {*ENDPOINTS, "/", "/docs", "/openapi.json", "/metrics", "/livez", "/readyz"}
 
 # BentoML hides an exception behind its own answer; the request keeps it here for ours. A list,
 # because BentoML runs the request in a task of its own, with a copy of the context.
@@ -71,15 +72,19 @@ class NativeLane:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        start = perf_counter()
         try:
             if scope["method"] == "POST" and scope["path"] in ENDPOINTS:
                 receive = await self._checked(scope, receive)
-        except ClientGoneError:
-            return
         except ChurnServingError as error:
-            await send_error(send, error)
-            return
-        await self._answer(scope, receive, send)
+            status = await self._refuse(scope, send, error)
+        else:
+            status = await self._answer(scope, receive, send)
+        self._state.metrics.answered(_route(scope), status, perf_counter() - start)
+
+    async def _refuse(self, scope: Scope, send: Send, error: ChurnServingError) -> int:
+        self._state.metrics.failed(_route(scope), error)
+        return await send_error(send, error)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         """Refuse what BentoML would take or answer differently; return the body, to be read again.
@@ -109,28 +114,31 @@ class NativeLane:
 
         return receive_again
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
         """Pass BentoML's answer on, but write an error as the contract has it."""
         errors: list[ChurnServingError] = []
         _errors.set(errors)
-        refused: Message | None = None
+        start: Message = {"status": CLIENT_CLOSED_REQUEST}
 
         async def send_unless_refused(message: Message) -> None:
-            nonlocal refused
-            if (
-                message["type"] == "http.response.start"
-                and message["status"] >= _FIRST_ERROR_STATUS
-            ):
-                refused = message
-            if refused is None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+            if start["status"] < _FIRST_ERROR_STATUS:
                 await send(message)
 
         await self._app(scope, receive, send_unless_refused)
-        if refused is None:
-            return
+        status: int = start["status"]
         if errors:
-            await send_error(send, errors[-1])
-        else:
+            return await self._refuse(scope, send, errors[-1])
+        if status >= _FIRST_ERROR_STATUS and status != CLIENT_CLOSED_REQUEST:
             # 405 must say what is allowed.
-            kept = [header for header in refused["headers"] if header[0] == b"allow"]
-            await send_status(send, refused["status"], kept)
+            kept = [header for header in start["headers"] if header[0] == b"allow"]
+            await send_status(send, status, kept)
+        return status
+
+
+def _route(scope: Scope) -> str:
+    """Return the path if it is one of ours, so that strangers cannot make labels up."""
+    path: str = scope["path"]
+    return path if path in _KNOWN_PATHS else "other"

@@ -35,12 +35,22 @@ if TYPE_CHECKING:
 
     from churn_serving.errors import Failure
 
-__all__ = ["STATUS_OF", "ErrorAnswer", "send_error", "send_json", "send_status"]
+__all__ = [
+    "CLIENT_CLOSED_REQUEST",
+    "STATUS_OF",
+    "ErrorAnswer",
+    "send_error",
+    "send_json",
+    "send_status",
+]
 
-STATUS_OF: Final[dict[type[ChurnServingError], HTTPStatus]] = {
+CLIENT_CLOSED_REQUEST: Final = 499
+"""nginx's number for a request that nobody waits for any more; it is counted, never sent."""
+
+STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
     RequestError: HTTPStatus.BAD_REQUEST,
     MalformedBodyError: HTTPStatus.BAD_REQUEST,
-    ClientGoneError: HTTPStatus.BAD_REQUEST,  # nobody is left to read it
+    ClientGoneError: CLIENT_CLOSED_REQUEST,
     BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
@@ -58,7 +68,7 @@ STATUS_OF: Final[dict[type[ChurnServingError], HTTPStatus]] = {
     ChurnServingError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
-_SENTENCES: Final = {
+_SENTENCES: Final[dict[int, str]] = {
     HTTPStatus.NOT_FOUND: "There is nothing at this path; see /docs.",
     HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take this method; see /docs.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The service is not ready.",
@@ -103,27 +113,32 @@ async def send_json(send: Send, status: int, body: bytes, headers: Sequence[Head
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: Exception) -> None:
-    """Send the answer that the contract gives to an error; unknown errors show no internals."""
-    status = HTTPStatus.INTERNAL_SERVER_ERROR
+async def send_error(send: Send, error: Exception) -> int:
+    """Send the answer that the contract gives to an error; unknown errors show no internals.
+
+    Returns:
+        The status, for the metrics.
+    """
+    status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     if isinstance(error, ChurnServingError):
         status = STATUS_OF[type(error)]
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         await send_status(send, status)
-    else:
+    elif status != CLIENT_CLOSED_REQUEST:
         detail = error.detail if isinstance(error, RequestError) else []
         await _send(send, status, str(error), detail)
+    return status
 
 
 async def send_status(send: Send, status: int, headers: Sequence[Header] = ()) -> None:
     """Send the answer that the contract gives to a bare status."""
-    known = HTTPStatus(status)
-    await _send(send, known, _SENTENCES.get(known, f"{known.phrase}."), (), headers)
+    sentence = _SENTENCES.get(status) or f"{HTTPStatus(status).phrase}."
+    await _send(send, status, sentence, (), headers)
 
 
 async def _send(
     send: Send,
-    status: HTTPStatus,
+    status: int,
     sentence: str,
     detail: Sequence[Failure],
     headers: Sequence[Header] = (),
