@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -50,8 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"The model store already has {tag}.")
             return 0
         tag = _train_and_save(options)
-    except ChurnServingError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}\nNo model was registered.")
+    except (ChurnServingError, OSError) as error:
+        Console(stderr=True).print(
+            f"[red]error:[/red] {escape(str(error))}\nNo model was registered.", soft_wrap=True
+        )
         return FAILED
     except KeyboardInterrupt:
         Console(stderr=True).print("\nInterrupted. No model was registered.")
@@ -66,7 +69,9 @@ def _train_and_save(options: argparse.Namespace) -> str:
     from churn_serving.training import train  # noqa: PLC0415
 
     dataset = load_dataset(options.data)
-    console.print(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
+    console.print(
+        f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {escape(dataset.source)}"
+    )
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -166,10 +171,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seed(text: str) -> int:
-    seed = int(text)
-    if not 0 <= seed < 2**32:
+    if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError("expected a whole number from 0 to 4294967295")
-    return seed
+    return int(text)
 
 
 def _name(text: str) -> str:

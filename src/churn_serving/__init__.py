@@ -5,9 +5,9 @@ The way of a request, one module a step::
     bytes -> Customer -> row -> batch -> probability -> Prediction -> bytes
     http     schema      features  batching  scoring     prediction    http
 
-Beside it: ``metrics`` counts what happens, ``dataset`` and ``training`` make the model, ``artifact`` keeps it in BentoML's model
-store, ``settings`` says what an operator may decide, ``errors`` what may go wrong. A module imports
-only from those to its left::
+Beside it: ``dataset`` and ``training`` make the model, ``artifact`` keeps it in BentoML's model
+store, ``metrics`` counts what happens, ``settings`` says what an operator may decide, ``errors``
+what may go wrong. A module imports only from those to its left::
 
     errors, settings -> schema -> features -> dataset, artifact, scoring
     -> training, batching, metrics -> prediction -> http

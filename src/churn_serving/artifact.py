@@ -12,6 +12,7 @@ import importlib.metadata
 import platform
 import tempfile
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,10 +94,11 @@ def save_artifact(
 ) -> str:
     """Register the model and return its tag.
 
-    The store writes a model aside and moves it into place whole; a failure registers nothing.
+    A failure or an interruption registers nothing.
 
     Raises:
         ModelCorruptedError: The files did not reach the disk as they were written.
+        OSError: The disk is full or cannot be written.
     """
     metadata = {
         "task": TASK,
@@ -112,20 +114,22 @@ def save_artifact(
         **_expected_checksums(estimator, {SCALER: scaler}),
     }
     signature = {"batchable": True, "batch_dim": 0}
-    model = bentoml.sklearn.save_model(
-        name,
-        estimator,
-        signatures={"predict": signature, "predict_proba": signature},
-        labels=dict(labels or {}),
-        custom_objects={SCALER: scaler},
-        metadata=metadata,
-    )
+    tag = bentoml.Tag.from_str(name).make_new_version()
     try:
+        model = bentoml.sklearn.save_model(
+            tag,
+            estimator,
+            signatures={"predict": signature, "predict_proba": signature},
+            labels=dict(labels or {}),
+            custom_objects={SCALER: scaler},
+            metadata=metadata,
+        )
         _verify(model)
-    except ModelCorruptedError:
-        bentoml.models.delete(model.tag)
+    # BentoML copies file by file into the store, and leaves half a model there on Ctrl-C.
+    except BaseException:
+        _discard(tag)
         raise
-    return str(model.tag)
+    return str(tag)
 
 
 def find_model(tag: str) -> RegisteredModel:
@@ -178,8 +182,19 @@ def _intact_model(tag: str) -> bentoml.Model:
         raise ModelNotFoundError(
             f"The model store has no model '{tag}'; train one with: python train_and_save.py"
         ) from None
+    except bentoml.exceptions.BentoMLException as error:
+        raise ModelCorruptedError(
+            f"The model '{tag}' is not as it was registered ({error}); "
+            "train a new model with: python train_and_save.py"
+        ) from error
     _verify(model)
     return model
+
+
+def _discard(tag: bentoml.Tag) -> None:
+    """Remove what a save that did not end well left in the store."""
+    with suppress(bentoml.exceptions.NotFound):  # nothing was copied yet
+        bentoml.models.delete(tag)
 
 
 def _facts(model: bentoml.Model) -> dict[str, Any]:

@@ -110,6 +110,7 @@ class _Job:
 
     rows: list[Row]
     answer: asyncio.Future[list[float]]
+    waiting: bool = True
 
 
 class BatchingRunner:
@@ -170,6 +171,9 @@ class BatchingRunner:
             return await job.answer
         finally:
             deadline.cancel()
+            if job.waiting:
+                self._queue.remove(job)
+                self._leave(job)
 
     async def _work(self) -> None:
         """Score batches until nothing waits."""
@@ -191,8 +195,12 @@ class BatchingRunner:
                 jobs.append(job)
                 size += len(job.rows)
             self._queue.popleft()
-            self._queued_rows -= len(job.rows)
+            self._leave(job)
         return jobs
+
+    def _leave(self, job: _Job) -> None:
+        job.waiting = False
+        self._queued_rows -= len(job.rows)
 
     async def _score_jobs(self, jobs: list[_Job]) -> None:
         rows = [row for job in jobs for row in job.rows]

@@ -62,6 +62,11 @@ _RAW_ADD_ONS: Final = {
     "StreamingTV": _ONLINE,
     "StreamingMovies": _ONLINE,
 }
+_RAW_NAMES: Final = {
+    "tenure_months": "tenure",
+    "monthly_charges": "MonthlyCharges",
+    "total_charges": "TotalCharges",
+}
 _RAW_COLUMNS: Final = (
     "tenure",
     "MonthlyCharges",
@@ -146,7 +151,8 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _validated(table: pd.DataFrame) -> tuple[FloatArray, Labels]:
     table.columns = [str(name).strip() for name in table.columns]
-    if "tenure" in table.columns:
+    raw = "tenure" in table.columns
+    if raw:
         _require_columns(table, _RAW_COLUMNS)
         records, label, churn = _raw_records(table), "Churn", _YES_NO
     else:
@@ -161,7 +167,7 @@ def _validated(table: pd.DataFrame) -> tuple[FloatArray, Labels]:
     try:
         customers = TypeAdapter(list[Customer]).validate_python(records)
     except ValidationError as error:
-        raise _first_refusal(error) from error
+        raise _first_refusal(error, _RAW_NAMES if raw else {}) from error
     return feature_matrix(map(customer_row, customers)), y
 
 
@@ -172,6 +178,9 @@ def _require_columns(table: pd.DataFrame, expected: tuple[str, ...]) -> None:
             f"Missing column{'s' if len(missing) > 1 else ''} {_quoted(missing)}: "
             f"expected the columns {_quoted(expected)}."
         )
+    twice = [name for name in expected if (table.columns == name).sum() > 1]
+    if twice:
+        raise DataError(f"Column {_quoted(twice)} is there more than once.")
     if table.empty:
         raise DataError("The table has no rows.")
 
@@ -214,6 +223,8 @@ def _numbers(
     table: pd.DataFrame, column: str, convert: Callable[[str], float], expected: str
 ) -> list[Any]:
     def parsed(cell: str) -> float | None:
+        if "_" in cell:  # Python's own way to write 1_000 is nobody else's
+            return None
         try:
             return convert(cell)
         except ValueError:
@@ -244,14 +255,14 @@ def _complete(values: list[Any], column: str, expected: str) -> list[Any]:
     return values
 
 
-def _first_refusal(error: ValidationError) -> DataError:
-    """Describe the first column that breaks the schema, with its rows."""
+def _first_refusal(error: ValidationError, names: Mapping[str, str]) -> DataError:
+    """Describe the first column that breaks the schema, as the table names it, with its rows."""
     rows: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for failure in error.errors(include_url=False, include_input=False):
         row, column = failure["loc"]
         rows[str(column), failure["msg"]].append(int(row))
     (column, message), bad = next(iter(rows.items()))
-    return _refusal(column, bad, message.removeprefix("Input should be "))
+    return _refusal(names.get(column, column), bad, message.removeprefix("Input should be "))
 
 
 def _refusal(column: str, bad: list[int], expected: str) -> DataError:

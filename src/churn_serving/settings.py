@@ -60,7 +60,8 @@ class Settings(BaseSettings):
     ] = 256
     queue_size: Annotated[
         int,
-        Field(ge=1, description="Customers that may wait for the model; more get 429."),
+        # A request for a full batch of customers must fit.
+        Field(ge=100, description="Customers that may wait for the model; more get 429."),
     ] = 4096
     topology: Annotated[
         Literal["embedded", "split"],

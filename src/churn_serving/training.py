@@ -26,6 +26,8 @@ from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from churn_serving.errors import DataError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -46,6 +48,8 @@ REPEATS: Final = 3
 TEST_SHARE: Final = 0.2
 BOOTSTRAP_SAMPLES: Final = 1000
 METRICS: Final = ("auc", "log_loss", "brier")
+MIN_ROWS_PER_CLASS: Final = 10
+"""So that, with a fifth held out, every fold has both classes."""
 
 _Z_95: Final = 1.959963984540054
 
@@ -149,7 +153,16 @@ def train(
 
     The arithmetic runs on one thread, so the same data and seed give the same model, bit for bit,
     whatever the number of cores.
+
+    Raises:
+        DataError: The table has too few customers of either class.
     """
+    left = int(dataset.y.sum())
+    if min(left, dataset.rows - left) < MIN_ROWS_PER_CLASS:
+        raise DataError(
+            f"The table has {left} customers who left and {dataset.rows - left} customers who "
+            f"stayed: training needs at least {MIN_ROWS_PER_CLASS} of each."
+        )
     candidates = [c for c in CANDIDATES if model in ("auto", c.name)]
     steps = len(candidates) * FOLDS * REPEATS + 2
     done = 0

@@ -1,0 +1,689 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from churn_serving.batching import BatchingRunner, InlineRunner, make_runner
+from churn_serving.errors import (
+    DeadlineExceededError,
+    NotReadyError,
+    OverloadedError,
+    ScoringError,
+)
+from churn_serving.features import COLUMN_NAMES
+from churn_serving.scoring import EstimatorScorer, make_scorer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from churn_serving.batching import Runner
+    from churn_serving.features import FloatArray, Row
+    from churn_serving.scoring import Scorer
+    from tests.unit.conftest import Fitted
+
+RAISES, IS_NAN, TOO_LARGE = -1.0, -2.0, -3.0
+
+
+def _row(number: float) -> Row:
+    return (number, *[0.0] * (len(COLUMN_NAMES) - 1))
+
+
+def _answer(number: float) -> float:
+    """Return what the scorers below say about the row of this number."""
+    return number / 1e6
+
+
+def _score(X: FloatArray) -> FloatArray:
+    numbers = X[:, 0]
+    if (numbers == RAISES).any():
+        raise RuntimeError("the model's secret 4711")
+    scored = numbers / 1e6
+    scored[numbers == IS_NAN] = np.nan
+    scored[numbers == TOO_LARGE] = 1.1
+    return scored
+
+
+class Model:
+    """A model that can be held, and that remembers what it was asked."""
+
+    def __init__(self, score: Callable[[FloatArray], FloatArray] = _score) -> None:
+        self._score = score
+        self.batches: list[list[float]] = []
+        self.free = asyncio.Event()
+        self.free.set()
+
+    async def __call__(self, X: FloatArray) -> FloatArray:
+        self.batches.append(X[:, 0].tolist())
+        await self.free.wait()
+        return self._score(X)
+
+    @property
+    def sizes(self) -> list[int]:
+        return [len(batch) for batch in self.batches]
+
+
+def _nobody(rows: int, seconds: float) -> None:
+    """Take no notice of a batch."""
+
+
+def _runner(
+    model: Callable[[FloatArray], Awaitable[FloatArray]],
+    *,
+    max_batch_size: int = 100,
+    queue_size: int = 10_000,
+    timeout: float = 30,
+    on_batch: Callable[[int, float], None] = _nobody,
+) -> BatchingRunner:
+    return BatchingRunner(
+        model,
+        max_batch_size=max_batch_size,
+        queue_size=queue_size,
+        timeout=timeout,
+        on_batch=on_batch,
+    )
+
+
+def _made(
+    scorer: Scorer, *, max_batch_size: int = 8, queue_size: int = 100, timeout: float = 30
+) -> Runner:
+    return make_runner(
+        scorer,
+        max_batch_size=max_batch_size,
+        queue_size=queue_size,
+        timeout=timeout,
+        on_batch=_nobody,
+    )
+
+
+async def _settle() -> None:
+    """Let every task run until it waits."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def _start(
+    *calls: Coroutine[Any, Any, float] | Coroutine[Any, Any, list[float]],
+) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    await _settle()
+    return tasks
+
+
+async def _hold(model: Model, runner: BatchingRunner) -> asyncio.Task[Any]:
+    """Keep the model busy with the row 0 until ``model.free`` is set."""
+    model.free.clear()
+    (task,) = await _start(runner.score_row(_row(0)))
+    return task
+
+
+async def _outcomes(tasks: Sequence[asyncio.Task[Any]]) -> list[Any]:
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def test_an_idle_runner_scores_at_once() -> None:
+    async def scenario() -> None:
+        model = Model()
+        model.free.clear()
+        runner = _runner(model)
+        task = asyncio.ensure_future(runner.score_row(_row(7)))
+        for _ in range(2):  # the caller's first step, then the worker's: no timer in between
+            await asyncio.sleep(0)
+        assert model.batches == [[7]]
+        model.free.set()
+        assert await task == _answer(7)
+
+    asyncio.run(scenario())
+
+
+def test_what_waits_during_a_batch_is_the_next_batch() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in range(1, 41)))
+        assert model.sizes == [1]
+        model.free.set()
+        assert await _outcomes([held, *waiting]) == [_answer(n) for n in range(41)]
+        assert model.sizes == [1, 40]
+        assert model.batches[1] == list(range(1, 41))  # oldest first
+
+    asyncio.run(scenario())
+
+
+def test_one_batch_is_in_flight_at_a_time() -> None:
+    async def scenario() -> None:
+        running = most = 0
+
+        async def score(X: FloatArray) -> FloatArray:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await asyncio.sleep(0.001)
+            running -= 1
+            return _score(X)
+
+        runner = _runner(score, max_batch_size=7, queue_size=1000, timeout=30)
+        await asyncio.gather(*(runner.score_row(_row(n)) for n in range(100)))
+        assert most == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_runner_that_was_idle_again_goes_on_scoring() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        for n in range(5):
+            assert await runner.score_row(_row(n)) == _answer(n)
+            await _settle()
+        assert model.sizes == [1] * 5
+
+    asyncio.run(scenario())
+
+
+def test_thousands_of_concurrent_callers_each_get_their_own_answer() -> None:
+    class Scorer:
+        def score(self, X: FloatArray) -> FloatArray:
+            time.sleep(0.002)  # in the runner's thread: the callers pile up meanwhile
+            return _score(X)
+
+        def score_row(self, row: Row) -> float:
+            return _answer(row[0])
+
+    async def caller(number: int, random: np.random.Generator) -> None:
+        await asyncio.sleep(random.uniform(0, 0.05))
+        if number % 5:
+            assert await runner.score_row(_row(number)) == _answer(number)
+        else:
+            rows = [_row(number + k / 100) for k in range(1 + number % 7)]
+            assert await runner.score_rows(rows) == [_answer(row[0]) for row in rows]
+
+    async def scenario() -> None:
+        random = np.random.default_rng(0)
+        await asyncio.gather(*(caller(number, random) for number in range(5000)))
+
+    runner = _made(Scorer(), max_batch_size=64, queue_size=20_000, timeout=30)
+    assert isinstance(runner, BatchingRunner)
+    asyncio.run(scenario())
+
+
+def test_a_batch_is_never_larger_than_the_largest_batch() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, max_batch_size=10)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in range(1, 26)))
+        model.free.set()
+        assert await _outcomes([held, *waiting]) == [_answer(n) for n in range(26)]
+        assert model.sizes == [1, 10, 10, 5]
+
+    asyncio.run(scenario())
+
+
+def test_the_rows_of_one_caller_are_never_split() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, max_batch_size=10)
+        held = await _hold(model, runner)
+        rows = [[_row(10 * caller + k) for k in range(4)] for caller in range(1, 6)]
+        waiting = await _start(*(runner.score_rows(each) for each in rows))
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert outcomes[1:] == [[_answer(row[0]) for row in each] for each in rows]
+        assert model.sizes == [1, 8, 8, 4]
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_with_more_rows_than_the_largest_batch_has_a_batch_of_its_own() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, max_batch_size=10)
+        held = await _hold(model, runner)
+        waiting = await _start(
+            runner.score_row(_row(1)),
+            runner.score_rows([_row(n) for n in range(100, 115)]),
+            runner.score_row(_row(2)),
+        )
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert outcomes[2] == [_answer(n) for n in range(100, 115)]
+        assert model.sizes == [1, 1, 15, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_the_newest_and_answers_everyone_it_accepted() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, queue_size=3)
+        held = await _hold(model, runner)
+        accepted = await _start(*(runner.score_row(_row(n)) for n in (1, 2, 3)))
+        for _ in range(3):
+            with pytest.raises(OverloadedError, match="Too many requests are waiting"):
+                await runner.score_row(_row(4))
+        model.free.set()
+        assert await _outcomes([held, *accepted]) == [_answer(n) for n in range(4)]
+        assert 4 not in {number for batch in model.batches for number in batch}
+        assert await runner.score_row(_row(5)) == _answer(5)  # there is room again
+
+    asyncio.run(scenario())
+
+
+def test_the_queue_counts_rows_and_not_callers() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, queue_size=10)
+        held = await _hold(model, runner)
+        accepted = await _start(runner.score_rows([_row(n) for n in range(1, 9)]))
+        with pytest.raises(OverloadedError):
+            await runner.score_rows([_row(20), _row(21), _row(22)])
+        accepted += await _start(runner.score_rows([_row(9), _row(10)]))
+        model.free.set()
+        outcomes = await _outcomes([held, *accepted])
+        assert [len(outcome) for outcome in outcomes[1:]] == [8, 2]
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_makes_the_model_raise_fails_alone() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in (1, RAISES, 3, RAISES, 5)))
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert [o for o in outcomes if isinstance(o, float)] == [_answer(n) for n in (0, 1, 3, 5)]
+        assert [type(outcomes[k]) for k in (2, 4)] == [ScoringError, ScoringError]
+        assert model.sizes == [1, 5, 1, 1, 1, 1, 1]
+        assert await runner.score_row(_row(9)) == _answer(9)
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_is_logged_and_the_caller_is_not_told_its_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        with pytest.raises(ScoringError) as failed:
+            await _runner(Model()).score_row(_row(RAISES))
+        assert "4711" not in str(failed.value)
+
+    asyncio.run(scenario())
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "4711" in caplog.text
+
+
+def test_an_error_of_this_package_reaches_the_caller_as_it_is() -> None:
+    def not_ready(_: FloatArray) -> FloatArray:
+        raise NotReadyError("The runner starts.")
+
+    async def scenario() -> None:
+        with pytest.raises(NotReadyError, match=r"The runner starts\."):
+            await _runner(Model(not_ready)).score_row(_row(1))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("bad", [IS_NAN, TOO_LARGE, -5e5])
+def test_an_answer_that_is_no_probability_fails_only_its_caller(bad: float) -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        waiting = await _start(
+            runner.score_row(_row(1)),
+            runner.score_rows([_row(2), _row(bad), _row(3)]),
+            runner.score_rows([_row(4), _row(5)]),
+        )
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert outcomes[1] == _answer(1)
+        assert isinstance(outcomes[2], ScoringError)
+        assert outcomes[3] == [_answer(4), _answer(5)]
+        assert model.sizes == [1, 6]  # nobody is scored twice
+
+    asyncio.run(scenario())
+
+
+def _one_too_few(X: FloatArray) -> FloatArray:
+    return _score(X)[:-1]
+
+
+def _one_too_many(X: FloatArray) -> FloatArray:
+    return np.append(_score(X), 0.5)
+
+
+def _nothing(_: FloatArray) -> FloatArray:
+    return np.array([])
+
+
+def _pairs(X: FloatArray) -> FloatArray:
+    return np.stack([1 - _score(X), _score(X)], axis=1)
+
+
+def _none(_: FloatArray) -> Any:
+    return None
+
+
+@pytest.mark.parametrize("score", [_one_too_few, _one_too_many, _nothing, _pairs, _none])
+@pytest.mark.parametrize("callers", [1, 3])
+def test_a_wrong_number_of_answers_is_a_scoring_error_for_everyone(
+    score: Callable[[FloatArray], FloatArray], callers: int
+) -> None:
+    async def scenario() -> None:
+        model = Model(score)
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_rows([_row(1), _row(2)]) for _ in range(callers)))
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert [type(outcome) for outcome in outcomes] == [ScoringError] * (callers + 1)
+
+    asyncio.run(scenario())
+
+
+def test_answers_that_do_not_fit_a_batch_are_asked_for_again_one_by_one() -> None:
+    def forgetful(X: FloatArray) -> FloatArray:
+        return _score(X)[:1]
+
+    async def scenario() -> None:
+        model = Model(forgetful)
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in (1, 2, 3)))
+        model.free.set()
+        assert await _outcomes([held, *waiting]) == [_answer(n) for n in range(4)]
+
+    asyncio.run(scenario())
+
+
+def test_the_rows_of_a_cancelled_caller_are_not_scored() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in (1, 2, 3)))
+        waiting[1].cancel()
+        await _settle()
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert isinstance(outcomes[2], asyncio.CancelledError)
+        assert [outcomes[k] for k in (0, 1, 3)] == [_answer(n) for n in (0, 1, 3)]
+        assert model.batches == [[0], [1, 3]]
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_caller_leaves_its_place_in_the_queue_to_others() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, queue_size=2)
+        held = await _hold(model, runner)
+        gone = await _start(*(runner.score_row(_row(n)) for n in (1, 2)))
+        for task in gone:
+            task.cancel()
+        await _settle()
+        accepted = await _start(runner.score_row(_row(3)), runner.score_row(_row(4)))
+        with pytest.raises(OverloadedError):
+            await runner.score_row(_row(5))
+        model.free.set()
+        assert await _outcomes([held, *accepted]) == [_answer(n) for n in (0, 3, 4)]
+        assert model.batches == [[0], [3, 4]]
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_cancelled_in_flight_harms_nobody() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        (waiting,) = await _start(runner.score_row(_row(1)))
+        held.cancel()
+        await _settle()
+        model.free.set()
+        assert await waiting == _answer(1)
+        assert model.sizes == [1, 1]
+
+    asyncio.run(scenario())
+
+
+def test_after_its_deadline_a_caller_is_given_up_and_never_scored() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, timeout=0.05)
+        start = time.perf_counter()
+        held = await _hold(model, runner)
+        waiting = await _start(runner.score_row(_row(1)), runner.score_rows([_row(2), _row(3)]))
+        outcomes = await _outcomes([held, *waiting])
+        assert 0.05 <= time.perf_counter() - start < 1
+        assert [type(outcome) for outcome in outcomes] == [DeadlineExceededError] * 3
+        (late,) = await _start(runner.score_row(_row(4)))
+        model.free.set()
+        assert await late == _answer(4)
+        assert model.batches == [[0], [4]]
+
+    asyncio.run(scenario())
+
+
+def test_callers_past_their_deadline_leave_their_places_to_others() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, queue_size=2, timeout=0.05)
+        held = await _hold(model, runner)
+        waiting = await _start(runner.score_row(_row(1)), runner.score_row(_row(2)))
+        await _outcomes([held, *waiting])
+        accepted = await _start(runner.score_row(_row(3)), runner.score_row(_row(4)))
+        model.free.set()
+        assert await _outcomes(accepted) == [_answer(3), _answer(4)]
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_is_answered_in_time_is_not_given_up_later() -> None:
+    async def scenario() -> None:
+        runner = _runner(Model(), timeout=0.02)
+        assert await runner.score_row(_row(1)) == _answer(1)
+        await asyncio.sleep(0.05)  # an unretrieved exception would be a warning, hence an error
+
+    asyncio.run(scenario())
+
+
+def test_an_answered_caller_leaves_no_timer_behind() -> None:
+    async def scenario() -> None:
+        loop: Any = asyncio.get_running_loop()
+        runner = _runner(Model(), timeout=30)
+        assert await runner.score_row(_row(1)) == _answer(1)
+        assert all(timer.cancelled() for timer in loop._scheduled)
+
+    asyncio.run(scenario())
+
+
+def test_any_mixture_of_good_bad_and_impatient_callers_gets_the_right_answers() -> None:
+    async def caller(runner: BatchingRunner, number: int, random: np.random.Generator) -> str:
+        await asyncio.sleep(random.uniform(0, 0.05))
+        kind = random.choice(["good", "raises", "nan", "cancelled"], p=[0.8, 0.05, 0.05, 0.1])
+        bad = {"raises": [_row(RAISES)], "nan": [_row(IS_NAN)]}.get(kind, [])
+        rows = [_row(number), *bad, _row(number + 0.5)]
+        if kind == "cancelled":
+            try:
+                await asyncio.wait_for(runner.score_rows(rows), timeout=0.0005)
+            except TimeoutError:
+                return "cancelled"
+            return "good"
+        if bad:
+            with pytest.raises(ScoringError):
+                await runner.score_rows(rows)
+        else:
+            assert await runner.score_rows(rows) == [_answer(number), _answer(number + 0.5)]
+        return str(kind)
+
+    async def scenario() -> Counter[str]:
+        async def score(X: FloatArray) -> FloatArray:
+            await asyncio.sleep(0.001)
+            return _score(X)
+
+        random = np.random.default_rng(1)
+        runner = _runner(score, max_batch_size=32, queue_size=5000, timeout=30)
+        kinds = await asyncio.gather(*(caller(runner, n, random) for n in range(600)))
+        await _settle()
+        assert runner._queued_rows == 0
+        assert not runner._queue
+        return Counter(kinds)
+
+    kinds = asyncio.run(scenario())
+    assert set(kinds) == {"good", "raises", "nan", "cancelled"}
+
+
+class SlowScorer:
+    """Takes longer for a batch than the event loop may be kept."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.threads: set[str] = set()
+        self.busy = False
+
+    def score(self, X: FloatArray) -> FloatArray:
+        self.threads.add(threading.current_thread().name)
+        self.busy = True
+        time.sleep(self._seconds)
+        self.busy = False
+        return np.full(len(X), 0.5)
+
+    def score_row(self, _: Row) -> float:
+        time.sleep(self._seconds)
+        return 0.5
+
+
+def test_a_fast_scorer_runs_inline(logistic: Fitted) -> None:
+    scorer = make_scorer(logistic.estimator, logistic.scaler)
+    runner = _made(scorer, max_batch_size=256, queue_size=100, timeout=5)
+    assert isinstance(runner, InlineRunner)
+    assert runner.inline
+    row: Row = tuple(logistic.X[0].tolist())
+    expected = logistic.predict_proba(logistic.X[:2])
+    assert asyncio.run(runner.score_row(row)) == pytest.approx(expected[0], abs=1e-12)
+    rows = [tuple(each) for each in logistic.X[:2].tolist()]
+    assert asyncio.run(runner.score_rows(rows)) == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_a_slow_scorer_runs_in_one_thread_of_its_own(boosting: Fitted) -> None:
+    scorer = EstimatorScorer(boosting.estimator, boosting.scaler)
+    runner = _made(scorer, max_batch_size=256, queue_size=100, timeout=30)
+    assert isinstance(runner, BatchingRunner)
+    assert not runner.inline
+    rows = [tuple(each) for each in boosting.X[:3].tolist()]
+    expected = boosting.predict_proba(boosting.X[:3]).tolist()
+    assert asyncio.run(runner.score_rows(rows)) == pytest.approx(expected, abs=1e-12)
+
+    slow = SlowScorer(0.002)
+    runner = _made(slow, max_batch_size=8, queue_size=100, timeout=30)
+    slow.threads.clear()
+
+    async def scenario() -> None:
+        await asyncio.gather(*(runner.score_row(_row(n)) for n in range(50)))
+
+    asyncio.run(scenario())
+    assert len(slow.threads) == 1
+    assert threading.current_thread().name not in slow.threads
+
+
+def test_the_choice_is_logged_with_the_measured_time(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "churn_serving"):
+        _made(SlowScorer(0.001), max_batch_size=16, queue_size=100, timeout=5)
+    (record,) = caplog.records
+    assert record.message.startswith("SlowScorer scores a batch of 16 in ")
+    assert record.message.endswith("in a thread")
+
+
+def test_the_event_loop_turns_while_a_slow_model_scores() -> None:
+    async def scenario() -> int:
+        turns = 0
+        call = asyncio.ensure_future(runner.score_row(_row(1)))
+        while not call.done():
+            await asyncio.sleep(0.005)
+            turns += 1
+        assert await call == 0.5
+        return turns
+
+    runner = _made(SlowScorer(0.2), max_batch_size=8, queue_size=100, timeout=5)
+    assert asyncio.run(scenario()) >= 10
+
+
+def test_a_slow_model_does_not_hold_up_a_deadline() -> None:
+    async def scenario() -> None:
+        with pytest.raises(DeadlineExceededError):
+            await runner.score_row(_row(1))
+        assert scorer.busy
+
+    scorer = SlowScorer(0.3)
+    runner = _made(scorer, max_batch_size=8, queue_size=100, timeout=0.05)
+    asyncio.run(scenario())
+
+
+class FaultyScorer:
+    """Treats rows as ``_score`` does, in both ways."""
+
+    def score(self, X: FloatArray) -> FloatArray:
+        return _score(X)
+
+    def score_row(self, row: Row) -> float:
+        return float(_score(np.array([row]))[0])
+
+
+@pytest.mark.parametrize("bad", [RAISES, IS_NAN, TOO_LARGE])
+def test_an_inline_failure_is_a_scoring_error_without_the_models_text(bad: float) -> None:
+    runner = InlineRunner(FaultyScorer(), on_batch=_nobody)
+    with pytest.raises(ScoringError) as one:
+        asyncio.run(runner.score_row(_row(bad)))
+    with pytest.raises(ScoringError) as many:
+        asyncio.run(runner.score_rows([_row(1), _row(bad)]))
+    assert "4711" not in f"{one.value} {many.value}"
+    assert asyncio.run(runner.score_row(_row(2))) == _answer(2)
+
+
+@pytest.mark.parametrize("score", [_one_too_few, _one_too_many, _pairs])
+def test_an_inline_wrong_number_of_answers_is_a_scoring_error(
+    score: Callable[[FloatArray], FloatArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer: Any = FaultyScorer()
+    monkeypatch.setattr(scorer, "score", score)
+    with pytest.raises(ScoringError, match="not a probability"):
+        asyncio.run(InlineRunner(scorer, on_batch=_nobody).score_rows([_row(1), _row(2)]))
+
+
+def test_each_call_of_the_model_is_told_with_its_rows_and_its_time() -> None:
+    told: list[tuple[int, float]] = []
+
+    async def scenario() -> None:
+        async def score(X: FloatArray) -> FloatArray:
+            await asyncio.sleep(0.01)
+            return _score(X)
+
+        runner = _runner(score, on_batch=lambda *call: told.append(call))
+        (held,) = await _start(runner.score_row(_row(0)))
+        waiting = await _start(runner.score_row(_row(1)), runner.score_rows([_row(2), _row(3)]))
+        await _outcomes([held, *waiting])
+
+    asyncio.run(scenario())
+    assert [rows for rows, _ in told] == [1, 3]
+    assert all(0.009 < seconds < 1 for _, seconds in told)
+
+
+def test_each_inline_call_of_the_model_is_told_with_its_rows_and_its_time() -> None:
+    told: list[tuple[int, float]] = []
+    runner = InlineRunner(FaultyScorer(), on_batch=lambda *call: told.append(call))
+    asyncio.run(runner.score_row(_row(1)))
+    asyncio.run(runner.score_rows([_row(1), _row(2)]))
+    assert [rows for rows, _ in told] == [1, 2]
+    assert all(0 < seconds < 1 for _, seconds in told)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from churn_serving.schema import (
+    MAX_BATCH_ITEMS,
+    BatchPrediction,
+    BatchResult,
+    Customer,
+    CustomerBatch,
+    Prediction,
+    PredictionV1,
+    Probability,
+)
+
+INTEGERS = ("tenure_months", "num_products")
+FLOATS = ("monthly_charges", "total_charges")
+BOOLEANS = ("has_phone_service", "has_internet")
+CATEGORIES = ("contract_type", "payment_method")
+FIELDS = ("tenure_months", *FLOATS, "num_products", *BOOLEANS, *CATEGORIES)
+
+# Values that no field takes, as JSON, and parts of them that must not come back.
+SECRETS = ['"secret-4711"', '["secret-4711"]', '{"secret-4711": 1}', "-4711.25"]
+
+WRONG = [
+    *((field, "null") for field in FIELDS),
+    *((field, json_value) for field in FIELDS for json_value in SECRETS),
+    # No number is made of text or of a boolean, no integer of a fraction.
+    *((field, value) for field in INTEGERS for value in ('"24"', "true", "24.5", "24.0", "2e1")),
+    *((field, value) for field in FLOATS for value in ('"70.5"', "true", "false", '""')),
+    *((field, value) for field in BOOLEANS for value in ("1", "0", '"true"', '"yes"', "1.0")),
+    *((field, value) for field in CATEGORIES for value in ("0", "true", '""')),
+    # No number, and none that a double can hold.
+    *((field, value) for field in INTEGERS + FLOATS for value in ("NaN", "Infinity", "-Infinity")),
+    *((field, value) for field in INTEGERS + FLOATS for value in ("1e400", "1" + "0" * 400)),
+    # Just outside.
+    ("tenure_months", "-1"),
+    ("tenure_months", "121"),
+    ("monthly_charges", "-0.01"),
+    ("monthly_charges", "500.01"),
+    ("total_charges", "-0.01"),
+    ("num_products", "0"),
+    ("num_products", "11"),
+    # Near misses of a category.
+    ("contract_type", '"Month-to-month"'),
+    ("contract_type", '"MONTH-TO-MONTH"'),
+    ("contract_type", '"one year"'),
+    ("contract_type", '" one-year"'),
+    ("payment_method", '"Electronic"'),
+    ("payment_method", '"check"'),
+]
+
+RIGHT = [
+    ("tenure_months", "0"),
+    ("tenure_months", "120"),
+    ("monthly_charges", "0"),
+    ("monthly_charges", "500"),
+    ("monthly_charges", "500.0"),
+    ("monthly_charges", "5e1"),
+    ("total_charges", "1e9"),
+    ("num_products", "1"),
+    ("num_products", "10"),
+    *((field, value) for field in BOOLEANS for value in ("true", "false")),
+    *(("contract_type", f'"{value}"') for value in ("month-to-month", "one-year", "two-year")),
+    *(("payment_method", f'"{value}"') for value in ("electronic", "mailed", "bank", "credit")),
+]
+
+
+def _body(customer: dict[str, Any], field: str, value: str) -> str:
+    """Return the customer as JSON with one value replaced by a piece of JSON."""
+    parts = {name: json.dumps(known) for name, known in customer.items()} | {field: value}
+    return "{" + ", ".join(f'"{name}": {part}' for name, part in parts.items()) + "}"
+
+
+def _failures(body: str, model: type[BaseModel] = Customer) -> list[Any]:
+    with pytest.raises(ValidationError) as refused:
+        model.model_validate_json(body)
+    return list(refused.value.errors(include_url=False, include_input=False, include_context=False))
+
+
+def test_a_valid_customer_is_taken_as_it_is(customer: dict[str, Any]) -> None:
+    assert Customer.model_validate_json(json.dumps(customer)).model_dump() == customer
+
+
+def test_the_contract_has_these_fields_and_all_are_required() -> None:
+    assert tuple(Customer.model_fields) == FIELDS
+    assert all(field.is_required() for field in Customer.model_fields.values())
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_refuses_a_customer_without_one_of_the_fields(field: str, customer: dict[str, Any]) -> None:
+    del customer[field]
+    failures = _failures(json.dumps(customer))
+    assert [(failure["loc"], failure["type"]) for failure in failures] == [((field,), "missing")]
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG)
+def test_refuses_a_wrong_value_by_the_name_of_its_field(
+    field: str, value: str, customer: dict[str, Any]
+) -> None:
+    failures = _failures(_body(customer, field, value))
+    assert [failure["loc"] for failure in failures] == [(field,)]
+    assert failures[0]["msg"].startswith("Input should be ")
+    assert failures[0]["type"]
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", SECRETS)
+def test_a_failure_never_repeats_the_submitted_value(
+    field: str, value: str, customer: dict[str, Any]
+) -> None:
+    assert "4711" not in str(_failures(_body(customer, field, value)))
+
+
+@pytest.mark.parametrize(("field", "value"), RIGHT)
+def test_takes_every_value_up_to_the_bounds(
+    field: str, value: str, customer: dict[str, Any]
+) -> None:
+    customer["total_charges"] = 500.0
+    taken = getattr(Customer.model_validate_json(_body(customer, field, value)), field)
+    assert taken == json.loads(value)
+
+
+@pytest.mark.parametrize("field", FLOATS)
+def test_a_whole_number_is_taken_for_a_charge_and_becomes_a_float(
+    field: str, customer: dict[str, Any]
+) -> None:
+    customer["monthly_charges"] = 20
+    taken = getattr(Customer.model_validate_json(_body(customer, field, "70")), field)
+    assert taken == 70.0
+    assert isinstance(taken, float)
+
+
+def test_refuses_a_total_below_the_monthly_charges(customer: dict[str, Any]) -> None:
+    customer |= {"monthly_charges": 70.51, "total_charges": 70.5}
+    (failure,) = _failures(json.dumps(customer))
+    assert failure["loc"] == ("total_charges",)
+    assert failure["msg"] == "Input should be greater than or equal to monthly_charges"
+    assert failure["type"] == "less_than_monthly_charges"
+
+
+@pytest.mark.parametrize("charges", [0.0, 0.01, 70.5, 500.0])
+def test_takes_a_total_equal_to_the_monthly_charges(
+    charges: float, customer: dict[str, Any]
+) -> None:
+    customer |= {"monthly_charges": charges, "total_charges": charges}
+    assert Customer.model_validate_json(json.dumps(customer)).total_charges == charges
+
+
+def test_wrong_monthly_charges_are_not_blamed_on_the_total(customer: dict[str, Any]) -> None:
+    customer |= {"monthly_charges": 501, "total_charges": 1}
+    assert [failure["loc"] for failure in _failures(json.dumps(customer))] == [("monthly_charges",)]
+
+
+@pytest.mark.parametrize("name", ["gender", "Tenure_Months", "", "tenure_months "])
+def test_refuses_a_field_it_does_not_know_by_its_name(name: str, customer: dict[str, Any]) -> None:
+    (failure,) = _failures(json.dumps({**customer, name: "secret-4711"}))
+    assert failure["loc"] == (name,)
+    assert failure["type"] == "extra_forbidden"
+    assert "4711" not in str(failure)
+
+
+def test_all_that_is_wrong_is_reported_at_once(customer: dict[str, Any]) -> None:
+    wrong = {
+        **customer,
+        "tenure_months": -1,
+        "num_products": "2",
+        "contract_type": "weekly",
+        "x": 1,
+    }
+    assert [failure["loc"][0] for failure in _failures(json.dumps(wrong))] == [
+        "tenure_months",
+        "num_products",
+        "contract_type",
+        "x",
+    ]
+
+
+@pytest.mark.parametrize("body", ["null", "[]", "1", '"customer"', "true"])
+def test_refuses_what_is_no_object(body: str) -> None:
+    (failure,) = _failures(body)
+    assert failure["loc"] == ()
+
+
+@pytest.mark.parametrize("size", [1, 2, MAX_BATCH_ITEMS])
+def test_a_batch_holds_one_to_one_hundred_customers(size: int, customer: dict[str, Any]) -> None:
+    batch = CustomerBatch.model_validate_json(json.dumps({"items": [customer] * size}))
+    assert len(batch.items) == size <= 100
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"), [(0, "too_short"), (101, "too_long"), (5000, "too_long")]
+)
+def test_refuses_a_batch_of_another_size(size: int, kind: str, customer: dict[str, Any]) -> None:
+    (failure,) = _failures(json.dumps({"items": [customer] * size}), CustomerBatch)
+    assert failure["loc"] == ("items",)
+    assert failure["type"] == kind
+
+
+def test_a_failure_in_a_batch_says_which_customer_and_field(customer: dict[str, Any]) -> None:
+    items = [customer, {**customer, "num_products": 0}, {**customer, "note": "secret-4711"}]
+    failures = _failures(json.dumps({"items": items}), CustomerBatch)
+    assert [failure["loc"] for failure in failures] == [
+        ("items", 1, "num_products"),
+        ("items", 2, "note"),
+    ]
+    assert "4711" not in str(failures)
+
+
+@pytest.mark.parametrize("body", ['{"items": null}', '{"items": {}}', "{}", '{"items": "x"}'])
+def test_refuses_a_batch_without_a_list(body: str) -> None:
+    (failure,) = _failures(body, CustomerBatch)
+    assert failure["loc"] == ("items",)
+
+
+def test_refuses_a_batch_with_a_field_it_does_not_know(customer: dict[str, Any]) -> None:
+    (failure,) = _failures(json.dumps({"items": [customer], "model": "x"}), CustomerBatch)
+    assert failure["loc"] == ("model",)
+
+
+def test_the_example_of_the_documentation_is_valid() -> None:
+    schema = Customer.model_json_schema()
+    for example in schema.get("examples") or [schema["example"]]:
+        assert set(Customer.model_validate_json(json.dumps(example)).model_dump()) == set(FIELDS)
+
+
+def test_the_documentation_describes_every_field() -> None:
+    for model in (Customer, CustomerBatch):
+        for name, field in model.model_json_schema()["properties"].items():
+            assert field.get("description"), name
+
+
+@pytest.mark.parametrize(
+    ("answer", "fields"),
+    [
+        (Prediction, ("churn_prediction", "churn_probability", "model_tag")),
+        (Probability, ("no_churn", "churn")),
+        (PredictionV1, ("prediction", "probability", "inference_time_ms", "model_version")),
+        (BatchResult, ("prediction", "probability", "batch_index")),
+        (BatchPrediction, ("results", "batch_size", "total_inference_time_ms")),
+    ],
+)
+def test_the_documentation_gives_each_answer_the_fields_of_the_contract(
+    answer: Any, fields: tuple[str, ...]
+) -> None:
+    schema = TypeAdapter(answer).json_schema()
+    assert tuple(schema["properties"]) == fields
+    assert set(schema["required"]) == set(fields)
+
+
+@pytest.mark.parametrize("churn", [-0.01, 1.01, float("nan"), "0.5"])
+def test_the_documentation_allows_no_probability_outside_of_0_and_1(churn: object) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(Probability).validate_python({"no_churn": 0.5, "churn": churn}, strict=True)
+
+
+@pytest.mark.parametrize("outcome", [-1, 2, "1", None])
+def test_the_documentation_allows_no_other_outcome_than_0_and_1(outcome: object) -> None:
+    answer = {"churn_prediction": outcome, "churn_probability": 0.5, "model_tag": "m:v"}
+    with pytest.raises(ValidationError):
+        TypeAdapter(Prediction).validate_python(answer)
