@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from churn_serving.dataset import Dataset
-    from churn_serving.training import TrainingResult
+    from churn_serving.training import Estimate, TrainingResult
 
 MODELS: Final = ("auto", "logistic", "hist-gradient-boosting")
 FAILED: Final = 1
@@ -120,18 +120,28 @@ def _measured(dataset: Dataset, result: TrainingResult, seed: int) -> Mapping[st
 
 
 def _print_summary(result: TrainingResult) -> None:
-    columns: dict[str, Mapping[str, Any]] = {
+    columns: dict[str, Mapping[str, Estimate]] = {
         f"{v.candidate}\ncross-validated": v.metrics for v in result.cross_validation
     }
     columns[f"{result.candidate}\n{result.test_rows:,} held-out"] = result.held_out
-    table = Table("", *columns, title="Value [95% confidence interval]", title_justify="left")
+    table = Table("", *columns, title="Value and 95% confidence interval", title_justify="left")
     for metric, title in _TITLES.items():
-        table.add_row(title, *(str(metrics.get(metric, "")) for metrics in columns.values()))
+        cells = (_cell(metrics.get(metric)) for metrics in columns.values())
+        table.add_row(title, *cells, end_section=True)
     console.print(table)
-    console.print(
-        f"Chosen: [bold]{result.candidate}[/bold] (the simplest within one standard error of the "
-        f"best log-loss); churn is predicted from a probability of {result.threshold:.3f} on."
-    )
+    if len(result.cross_validation) > 1:
+        console.print(
+            f"Chosen: [bold]{result.candidate}[/bold], the simplest within one standard error of "
+            "the best log-loss."
+        )
+    console.print(f"Churn is predicted from a probability of {result.threshold:.3f} on.")
+
+
+def _cell(estimate: Estimate | None) -> str:
+    """Show the value above its interval, so that the table fits a narrow terminal."""
+    if estimate is None:
+        return ""
+    return f"{estimate.value:.4f}\n[dim]{estimate.low:.4f} to {estimate.high:.4f}[/dim]"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -94,9 +94,6 @@ class Estimate:
     low: float
     high: float
 
-    def __str__(self) -> str:
-        return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
-
 
 @dataclass(frozen=True, slots=True)
 class CrossValidation:

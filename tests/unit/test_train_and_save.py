@@ -57,12 +57,12 @@ def test_success_prints_the_comparison_and_the_tag_and_exits_with_0(
     captured = capsys.readouterr()
     out = _in_one_line(captured.out)
     assert "400 customers, 25.5% left: customers.csv" in out
-    assert "Value [95% confidence interval]" in out
+    assert "Value and 95% confidence interval" in out
     for metric in ("AUC", "log-loss", "Brier", "F1"):
-        assert re.search(rf"│ {metric} +│( \d\.\d{{4}} \[|  )", captured.out), metric
+        assert re.search(rf"│ {metric} +│( \d\.\d{{4}} |  )", captured.out), metric
     assert "cross-validated" in out
     assert "80 held-out" in out
-    assert "Chosen: logistic (the simplest within one standard error" in out
+    assert "Chosen: logistic, the simplest within one standard error" in out
     tag = find_model(f"{model_name}:latest").tag
     assert f"Registered {tag}. Serve it with: make serve" in out
     assert captured.err == ""

@@ -270,10 +270,6 @@ def test_the_kept_threshold_is_the_best_one_out_of_fold(
     assert f1_score(telco.y[seen], chosen.probabilities >= result.threshold) >= best
 
 
-def test_an_estimate_reads_as_value_and_interval() -> None:
-    assert str(Estimate(0.84, 0.83, 0.851)) == "0.8400 [0.8300, 0.8510]"
-
-
 @pytest.mark.parametrize(("left", "stayed"), [(1, 1), (1, 40), (4, 40), (40, 4), (5, 40)])
 def test_refuses_a_table_too_small_to_be_cross_validated(
     left: int, stayed: int, telco: Dataset
