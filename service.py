@@ -44,6 +44,8 @@ logger = logging.getLogger("churn_serving")
 
 # BentoML sets the root logger to WARNING.
 logger.setLevel(logging.INFO)
+# uvicorn composes a line for each request and then throws it away, unless nobody could hear it.
+logging.getLogger("uvicorn.access").propagate = False
 
 # The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built
 # Bento would look for the latest model again each time it is served.

@@ -1,17 +1,21 @@
-"""Read a request body without ever holding more than the limit."""
+"""Read a JSON request body: no more than the limit, no longer than the deadline."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import asyncio
+import types
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from churn_serving.errors import BodyTooLargeError, BodyTooSlowError, ClientGoneError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from starlette.types import Message, Receive, Scope
 
-    from churn_serving.http.timeouts import SharedTimeout
-
 __all__ = ["is_json", "read_body"]
+
+T = TypeVar("T")
 
 _JSON: Final = b"application/json"
 
@@ -24,16 +28,14 @@ def is_json(scope: Scope) -> bool:
     return False
 
 
-async def read_body(
-    scope: Scope, receive: Receive, *, limit: int, time_limit: SharedTimeout
-) -> bytes:
+async def read_body(scope: Scope, receive: Receive, *, limit: int, seconds: float) -> bytes:
     """Return the whole body.
 
     Args:
         scope: The request.
         receive: Where the body comes from.
         limit: Bytes at most, announced or received.
-        time_limit: How long it may take to arrive.
+        seconds: Time it may take to arrive.
 
     Raises:
         BodyTooLargeError: The body has more than ``limit`` bytes.
@@ -43,22 +45,41 @@ async def read_body(
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit() and int(value) > limit:
             raise _too_large(limit)
+    # Nearly always the whole body is there at once. A timer would cost more than reading it, so
+    # none is set before something has to be waited for.
+    reading = receive().__await__()
     try:
-        with time_limit:
-            message = await receive()
-            # Nearly always the whole body is there at once.
-            chunk = _chunk(message)
-            if not message.get("more_body", False) and len(chunk) <= limit:
-                return chunk
-            body = bytearray(chunk)
-            while len(body) <= limit and message.get("more_body", False):
-                message = await receive()
+        waits_for = reading.send(None)
+    except StopIteration as done:
+        message: Message = done.value
+        if not message.get("more_body", False):
+            return _limited(_chunk(message), limit)
+        waiting = receive()
+    else:
+        message = {"type": "http.request"}
+        waiting = _resumed(reading, waits_for)
+    try:
+        async with asyncio.timeout(seconds):
+            body = bytearray(_chunk(message))
+            while True:
+                message = await waiting
                 body += _chunk(message)
+                if len(body) > limit or not message.get("more_body", False):
+                    return _limited(bytes(body), limit)
+                waiting = receive()
     except TimeoutError:
         raise BodyTooSlowError("The request body did not arrive in time.") from None
-    if len(body) > limit:
-        raise _too_large(limit)
-    return bytes(body)
+
+
+@types.coroutine
+def _resumed(steps: Generator[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
+    """Await something that has already been run up to its first wait."""
+    try:
+        yield waits_for
+    except BaseException:
+        steps.close()
+        raise
+    return (yield from steps)
 
 
 def _chunk(message: Message) -> bytes:
@@ -66,6 +87,12 @@ def _chunk(message: Message) -> bytes:
         raise ClientGoneError("The client closed the connection.")
     chunk: bytes = message.get("body", b"")
     return chunk
+
+
+def _limited(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 def _too_large(limit: int) -> BodyTooLargeError:

@@ -11,13 +11,12 @@ import asyncio
 import logging
 from http import HTTPStatus
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from churn_serving.errors import ChurnServingError, ClientGoneError
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.http.problems import send_error, send_json
-from churn_serving.http.timeouts import SharedTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     from churn_serving.settings import Settings
 
 __all__ = ["FastLane"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class FastLane:
         self._app = app
         self._state = state
         self._max_body_bytes = settings.max_body_bytes
-        self._body_timeout = SharedTimeout(settings.request_timeout_seconds)
+        self._seconds = settings.request_timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -72,13 +73,12 @@ class FastLane:
     ) -> int:
         try:
             body = await read_body(
-                scope, receive, limit=self._max_body_bytes, time_limit=self._body_timeout
+                scope, receive, limit=self._max_body_bytes, seconds=self._seconds
             )
-            answering = endpoint.answer(predictor, body)
-            if predictor.runner.inline:
-                answer = await answering
-            else:
-                answer = await _unless_gone(answering, receive)
+            answering = endpoint.handle(predictor, endpoint.parse(body))
+            if not predictor.runner.inline:
+                answering = _unless_gone(answering, receive)
+            answer = endpoint.dump_json(await answering)
         except Exception as error:  # the last resort: an answer without internals
             if not isinstance(error, ChurnServingError):
                 logger.exception("An unexpected error while answering")
@@ -88,7 +88,7 @@ class FastLane:
         return HTTPStatus.OK
 
 
-async def _unless_gone(answering: Coroutine[Any, Any, bytes], receive: Receive) -> bytes:
+async def _unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
     """Wait for the answer, but no longer than the client does.
 
     Raises:

@@ -21,7 +21,6 @@ from churn_serving.errors import (
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, send_error, send_status
-from churn_serving.http.timeouts import SharedTimeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +64,7 @@ class NativeLane:
         self._app = app
         self._state = state
         self._max_body_bytes = settings.max_body_bytes
-        self._body_timeout = SharedTimeout(settings.request_timeout_seconds)
+        self._seconds = settings.request_timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
@@ -99,9 +98,7 @@ class NativeLane:
             raise UnsupportedMediaTypeError(
                 "Send the body as JSON, with the header Content-Type: application/json."
             )
-        body = await read_body(
-            scope, receive, limit=self._max_body_bytes, time_limit=self._body_timeout
-        )
+        body = await read_body(scope, receive, limit=self._max_body_bytes, seconds=self._seconds)
         ENDPOINTS[scope["path"]].parse(body)
         unread = True
 

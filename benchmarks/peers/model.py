@@ -1,0 +1,64 @@
+"""What all peers share: the registered model, the schema and the way to answer."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING, Final, Literal
+
+from churn_serving.artifact import load_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from churn_serving.schema import BatchPrediction, Prediction, PredictionV1
+
+ARTIFACT: Final = load_artifact(os.environ["CHURN_MODEL_TAG"])
+_VERSION: Final = ARTIFACT.tag.partition(":")[2]
+
+
+def outcome(churn: float) -> Literal[0, 1]:
+    """Return 1 if the customer is predicted to leave, else 0."""
+    return 1 if churn >= ARTIFACT.threshold else 0
+
+
+def prediction(churn: float) -> Prediction:
+    """Return the answer of ``/predict``."""
+    return {
+        "churn_prediction": outcome(churn),
+        "churn_probability": churn,
+        "model_tag": ARTIFACT.tag,
+    }
+
+
+def prediction_v1(churn: float, milliseconds: float) -> PredictionV1:
+    """Return the answer of ``/api/v1/predict``."""
+    return {
+        "prediction": outcome(churn),
+        "probability": {"no_churn": 1.0 - churn, "churn": churn},
+        "inference_time_ms": round(milliseconds, 4),
+        "model_version": _VERSION,
+    }
+
+
+def batch_prediction(churns: Sequence[float], milliseconds: float) -> BatchPrediction:
+    """Return the answer of ``/api/v1/predict/batch``."""
+    return {
+        "results": [
+            {
+                "prediction": outcome(churn),
+                "probability": {"no_churn": 1.0 - churn, "churn": churn},
+                "batch_index": index,
+            }
+            for index, churn in enumerate(churns)
+        ],
+        "batch_size": len(churns),
+        "total_inference_time_ms": round(milliseconds, 4),
+    }
+
+
+def freeze() -> None:
+    """Take what exists now out of every later garbage collection, as the service does."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
