@@ -15,10 +15,9 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from bisect import bisect_left
-from dataclasses import dataclass
-from operator import mul
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from bisect import bisect_left, bisect_right
+from operator import getitem, mul
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from scipy.special import expit
@@ -54,6 +53,8 @@ _LINEAR_TOLERANCE: Final = 1e-12
 _TREE_TOLERANCE: Final = 1e-9
 _MAX_LEAVES: Final = 64
 _MAX_MASK_BYTES: Final = 16 * 1024**2
+_LEAF: Final = bytes(max(bits.bit_count() - 1, 0) for bits in range(256))
+"""The number of a leaf, given the bits up to and with its own."""
 
 
 class Scorer(Protocol):
@@ -150,17 +151,20 @@ class TreeScorer:
 
         self._baseline = float(estimator._baseline_prediction.item())  # noqa: SLF001 - likewise
         self._leaf_values = np.zeros((len(trees), leaves))
-        self._first_leaf = np.arange(len(trees)) * leaves
+        # Counted from the leaf before, because the leaf's number is counted from 1.
+        self._leaf_before = np.arange(len(trees)) * leaves - 1
         tests: list[list[tuple[float, int, int]]] = [[] for _ in range(columns)]
         for number, tree in enumerate(trees):
             values, tree_tests = _numbered(tree)
             self._leaf_values[number, : len(values)] = values
             for column, threshold, ruled_out in tree_tests:
                 tests[column].append((threshold, number, ruled_out))
-        self._mask_type = dtype
-        self._mask_bytes = len(trees) * dtype.itemsize
+        one = np.ones(len(trees), dtype)
+        self._one = one
+        self._one_integer = _as_integer(one)
+        self._leaf_tuples = [tuple(values) for values in self._leaf_values.tolist()]
         self._columns = [
-            _column(mean, scale, sorted(tests_of_column), len(trees), dtype)
+            _column(mean, scale, tests_of_column, len(trees), dtype)
             for mean, scale, tests_of_column in zip(
                 scaler.mean_.tolist(), scaler.scale_.tolist(), tests, strict=True
             )
@@ -169,41 +173,44 @@ class TreeScorer:
     def score_row(self, row: Row) -> float:
         """Return the churn probability of one customer.
 
-        The masks of all trees together are one long integer, which Python ANDs faster than numpy.
+        Without numpy: its calls are cheap in a loop, but each takes microseconds between two
+        requests, when it is no longer in the processor's caches. The masks of all trees together
+        are one long integer.
         """
+        if self._one.itemsize > 1:
+            return float(self.score(feature_matrix([row]))[0])
         alive = -1
-        for x, column in zip(row, self._columns, strict=True):
-            alive &= column.integers[
-                bisect_left(column.thresholds, (x - column.mean) / column.scale)
-            ]
-        masks = np.frombuffer(alive.to_bytes(self._mask_bytes, sys.byteorder), self._mask_type)
-        return _logistic(self._baseline + float(np.add.reduce(self._reached(masks))))
+        for x, (mean, scale, thresholds, _, _, integers) in zip(row, self._columns, strict=True):
+            alive &= integers[bisect_left(thresholds, (x - mean) / scale)]
+        # No tree's byte is zero, so no subtraction borrows from its neighbour's.
+        bits = (alive ^ (alive - self._one_integer)).to_bytes(len(self._one), sys.byteorder)
+        values = map(getitem, self._leaf_tuples, bits.translate(_LEAF))
+        return _logistic(sum(values, self._baseline))
 
     def score(self, X: FloatArray) -> FloatArray:
         """Return the churn probabilities, shape ``(n,)``."""
-        alive = np.full((len(X), len(self._first_leaf)), ~self._mask_type.type(0))
-        for x, column in zip(X.T, self._columns, strict=True):
-            alive &= column.masks[column.cuts.searchsorted((x - column.mean) / column.scale)]
-        probabilities: FloatArray = expit(self._reached(alive).sum(axis=1) + self._baseline)
+        alive = np.full((len(X), len(self._one)), ~self._one.dtype.type(0))
+        for x, (mean, scale, _, cuts, masks, _) in zip(X.T, self._columns, strict=True):
+            alive &= masks[cuts.searchsorted((x - mean) / scale)]
+        bits = alive ^ (alive - self._one)
+        probabilities: FloatArray = expit(self._reached(bits).sum(axis=1) + self._baseline)
         return probabilities
 
-    def _reached(self, alive: NDArray[Any]) -> FloatArray:
-        """Return the value of the leftmost leaf alive in each tree."""
-        leaf = np.bitwise_count(~alive & (alive - 1))
-        values: FloatArray = self._leaf_values.take(leaf + self._first_leaf)
+    def _reached(self, bits: NDArray[Any]) -> FloatArray:
+        """Return the leaf values, given the bits up to and with the one of the leaf."""
+        values: FloatArray = self._leaf_values.take(np.bitwise_count(bits) + self._leaf_before)
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(NamedTuple):
     """What the trees ask of one column.
 
     Attributes:
         mean: Of the scaler.
         scale: Of the scaler.
-        thresholds: All thresholds on the column, ascending.
+        thresholds: The different thresholds on the column, ascending.
         cuts: The same, as an array.
-        masks: Row ``k``: the leaves alive in each tree when the ``k`` lowest tests are false.
+        masks: Row ``k``: the leaves alive in each tree for a value above ``k`` thresholds.
         integers: The same, each row as one integer.
     """
 
@@ -222,19 +229,23 @@ def _column(
     trees: int,
     dtype: np.dtype[Any],
 ) -> _Column:
-    """Tabulate the tests ``(threshold, tree, leaves ruled out)`` of a column, sorted."""
-    masks = np.full((len(tests) + 1, trees), ~dtype.type(0))
-    for k, (_, tree, ruled_out) in enumerate(tests):
-        masks[k + 1 :, tree] &= ~dtype.type(ruled_out)
-    thresholds = [threshold for threshold, _, _ in tests]
+    """Tabulate the tests ``(threshold, tree, leaves ruled out)`` of a column."""
+    thresholds = sorted({threshold for threshold, _, _ in tests})
+    masks = np.full((len(thresholds) + 1, trees), ~dtype.type(0))
+    for threshold, tree, ruled_out in tests:
+        masks[bisect_right(thresholds, threshold) :, tree] &= ~dtype.type(ruled_out)
     return _Column(
         mean=mean,
         scale=scale,
         thresholds=thresholds,
         cuts=np.array(thresholds, dtype=np.float64),
         masks=masks,
-        integers=[int.from_bytes(mask.tobytes(), sys.byteorder) for mask in masks],
+        integers=[_as_integer(mask) for mask in masks],
     )
+
+
+def _as_integer(masks: NDArray[Any]) -> int:
+    return int.from_bytes(masks.tobytes(), sys.byteorder)
 
 
 def make_scorer(estimator: Any, scaler: Any) -> Scorer:  # noqa: ANN401 - any estimator
