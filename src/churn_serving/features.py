@@ -6,6 +6,7 @@ model's business (its scaler is registered with it), so a row holds plain units.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
 import numpy as np
@@ -71,7 +72,7 @@ def customer_row(customer: Customer) -> Row:
 
 def feature_matrix(rows: Iterable[Row]) -> FloatArray:
     """Return the rows as a float64 matrix of shape ``(n, len(COLUMN_NAMES))``."""
-    return np.array(list(rows), dtype=np.float64).reshape(-1, len(COLUMN_NAMES))
+    return np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, len(COLUMN_NAMES))
 
 
 def verification_matrix(rows: int = 512, seed: int = 0) -> FloatArray:

@@ -13,6 +13,8 @@ from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
+from pydantic_core import to_json
+
 from churn_serving.errors import ChurnServingError, ClientGoneError
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
@@ -78,7 +80,7 @@ class FastLane:
             answering = endpoint.handle(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
                 answering = _unless_gone(answering, receive)
-            answer = endpoint.dump_json(await answering)
+            answer = to_json(await answering)
         except Exception as error:  # the last resort: an answer without internals
             if not isinstance(error, ChurnServingError):
                 logger.exception("An unexpected error while answering")
