@@ -1,0 +1,132 @@
+"""Clients that do not behave, on real sockets."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from tests.bad_requests import CUSTOMER, PREDICT
+from tests.e2e.conftest import Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BODY = json.dumps(CUSTOMER).encode()
+HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+TIMEOUT_SECONDS = 1
+
+
+@pytest.fixture(scope="module", params=["true", "false"], ids=["fast lane", "native lane"])
+def server(
+    request: pytest.FixtureRequest, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    env = {
+        "CHURN_MODEL_TAG": models["logistic"],
+        "CHURN_FAST_LANE": request.param,
+        "CHURN_REQUEST_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+    }
+    with serving("service.py:ChurnService", tmp_path_factory.mktemp("serve") / "log", env=env) as s:
+        yield s
+
+
+def connect(server: Server) -> socket.socket:
+    url = urlsplit(server.url)
+    assert url.hostname is not None
+    return socket.create_connection((url.hostname, url.port or 80), timeout=10)
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
+    """Read one answer: its status and its JSON."""
+    with connection.makefile("rb") as file:
+        status = int(file.readline().split()[1])
+        length = 0
+        while line := file.readline().strip():
+            name, _, value = line.partition(b":")
+            if name.lower() == b"content-length":
+                length = int(value)
+        return status, json.loads(file.read(length))
+
+
+def test_a_chunked_body_in_many_packets_is_answered(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for start in range(0, len(BODY), 20):
+            piece = BODY[start : start + 20]
+            connection.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            time.sleep(0.005)
+        connection.sendall(b"0\r\n\r\n")
+        status, body = answer(connection)
+    assert status == 200
+    assert set(body) == {"churn_prediction", "churn_probability", "model_tag"}
+
+
+def test_a_body_that_stalls_is_answered_408(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEAD + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY[:50])
+        start = time.monotonic()
+        status, body = answer(connection)
+    assert status == 408
+    assert time.monotonic() - start < TIMEOUT_SECONDS + 1
+    assert body == {"error": "The request body did not arrive in time.", "detail": []}
+
+
+def test_an_announced_giant_is_answered_413_at_once(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"Content-Length: 10000000000\r\n\r\n{")
+        start = time.monotonic()
+        status, _ = answer(connection)
+    assert status == 413
+    assert time.monotonic() - start < TIMEOUT_SECONDS
+
+
+def test_an_endless_chunked_body_is_answered_413(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+        for _ in range(17):  # 17 x 64 KiB is over the limit of 1 MiB
+            connection.sendall(chunk)
+        status, _ = answer(connection)
+    assert status == 413
+
+
+def test_others_are_served_while_a_hundred_bodies_stall(server: Server) -> None:
+    stalled = [connect(server) for _ in range(100)]
+    try:
+        for connection in stalled:
+            connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        with httpx2.Client(base_url=server.url) as client:
+            for _ in range(20):
+                assert client.post(PREDICT, json=CUSTOMER, timeout=1).status_code == 200
+        assert {answer(connection)[0] for connection in stalled} == {408}
+    finally:
+        for connection in stalled:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
+        b"GET\r\n\r\n",
+        HEAD + b"Content-Length: -5\r\n\r\n" + BODY,
+        HEAD + b"Content-Length: five\r\n\r\n" + BODY,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /predict HTTP/1.1\r\nX: " + b"a" * 2_000_000 + b"\r\n\r\n",
+    ],
+    ids=["TLS", "half a request", "negative length", "text length", "bad chunk", "2 MB header"],
+)
+def test_garbage_harms_nobody(server: Server, garbage: bytes) -> None:
+    with connect(server) as connection:
+        try:
+            connection.sendall(garbage)
+            first = connection.recv(12)
+        except OSError:
+            first = b""  # the server hung up, which is an answer
+    assert first[:9] != b"HTTP/1.1 5"
+    assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
