@@ -286,7 +286,8 @@ def _require_one_each(scored: FloatArray, rows: list[Row]) -> None:
 
 
 def _probabilities(scored: FloatArray, rows: int) -> list[float]:
-    if scored.shape != (rows,) or not ((scored >= 0.0) & (scored <= 1.0)).all():
+    # A NaN is the minimum of whatever it is in, and not 0 or more.
+    if scored.shape != (rows,) or not (scored.min() >= 0.0 and scored.max() <= 1.0):
         raise _not_a_probability()
     probabilities: list[float] = scored.tolist()
     return probabilities

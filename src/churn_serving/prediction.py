@@ -72,7 +72,8 @@ class Predictor:
         start = perf_counter()
         scores = await self.runner.score_rows([customer_row(item) for item in batch.items])
         elapsed = _milliseconds_since(start)
-        outcomes = [self._outcome(churn) for churn in scores]
+        threshold = self._threshold
+        outcomes: list[Literal[0, 1]] = [1 if churn >= threshold else 0 for churn in scores]
         self._metrics.predicted(customers=len(outcomes), churn=sum(outcomes))
         return {
             "results": [

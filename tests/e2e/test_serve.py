@@ -11,7 +11,7 @@ import bentoml
 import httpx2
 import pytest
 
-from churn_serving.artifact import load_artifact
+from churn_serving.artifact import load_artifact, save_artifact
 from churn_serving.features import customer_row, feature_matrix
 from churn_serving.schema import Customer
 from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V1
@@ -131,6 +131,25 @@ def test_a_start_with_a_damaged_model_says_so(models: dict[str, str]) -> None:
     assert "saved_model.pkl" in message
     assert "python train_and_save.py" in message
     assert "Traceback" not in message
+
+
+def test_a_start_with_another_scikit_learn_warns_and_names_the_command(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    artifact = load_artifact(models["logistic"])
+    tag = save_artifact(
+        estimator=artifact.estimator,
+        scaler=artifact.scaler,
+        threshold=artifact.threshold,
+        measured={"library_versions": {"scikit-learn": "0.24.2"}},
+        name="churn_old",
+    )
+    with serving(TARGET, tmp_path / "log", env={"CHURN_MODEL_TAG": tag}) as server:
+        assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
+    lines = [line for line in server.log.read_text().splitlines() if "0.24.2" in line]
+    assert len(lines) == 1
+    assert "WARNING" in lines[0]
+    assert "python train_and_save.py" in lines[0]
 
 
 def test_a_start_with_an_impossible_setting_names_it() -> None:
