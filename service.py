@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 from typing import Any
 
 import bentoml
@@ -38,7 +39,7 @@ from churn_serving.schema import (
     Prediction,
     PredictionV1,
 )
-from churn_serving.settings import available_cpus, load_settings
+from churn_serving.settings import ENV_PREFIX, available_cpus, load_settings
 
 logger = logging.getLogger("churn_serving")
 
@@ -52,6 +53,8 @@ logging.getLogger("uvicorn.access").propagate = False
 try:
     SETTINGS = load_settings()
     MODEL = find_model(SETTINGS.model_tag)
+    # A worker that is started again must not take a newer "latest" than its neighbours.
+    os.environ[f"{ENV_PREFIX}MODEL_TAG"] = MODEL.tag
 except ChurnServingError as error:
     # BentoML shows its own exceptions as one line, and others as a traceback.
     raise bentoml.exceptions.BentoMLException(str(error)) from None
@@ -103,7 +106,7 @@ class ChurnRunner:
 
     @bentoml.on_startup
     def start(self) -> None:
-        """Settle down."""
+        """Put what was loaded out of the garbage collector's sight."""
         settle_garbage()
 
     # Each API worker sends one batch at a time, so this is all that can ever wait.
@@ -174,14 +177,14 @@ class ChurnService:
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Open the door."""
+        """Let requests in."""
         self.flushing = asyncio.create_task(METRICS.flush_regularly())
         STATE.predictor = self.predictor
         settle_garbage()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Close it."""
+        """Let no more requests in, and flush what has been counted."""
         STATE.predictor = None
         self.flushing.cancel()
         await asyncio.wait([self.flushing])

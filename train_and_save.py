@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         Console(stderr=True).print("\nInterrupted. No model was registered.")
         return INTERRUPTED
-    console.print(f"Registered [bold]{tag}[/bold]. Serve it with: make serve")
+    serve = "make serve" if options.name == MODEL_NAME else f"make serve CHURN_MODEL_TAG={tag}"
+    console.print(f"Registered [bold]{tag}[/bold]. Serve it with: {serve}")
     return 0
 
 

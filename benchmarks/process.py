@@ -148,6 +148,8 @@ def require_cores() -> None:
     Raises:
         BenchmarkError: They are not there.
     """
+    if not hasattr(os, "sched_getaffinity"):
+        raise BenchmarkError("The benchmark pins processes to cores, which only Linux can do.")
     if not {SERVER_CPU, CLIENT_CPU} <= os.sched_getaffinity(0):
         raise BenchmarkError("Two cores are needed, 0 for the server and 1 for the client.")
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bentoml
 import cloudpickle
 import joblib
+import yaml
 
 from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
 from churn_serving.features import COLUMN_NAMES, FEATURE_NAMES
@@ -182,7 +183,7 @@ def _intact_model(tag: str) -> bentoml.Model:
         raise ModelNotFoundError(
             f"The model store has no model '{tag}'; train one with: python train_and_save.py"
         ) from None
-    except bentoml.exceptions.BentoMLException as error:
+    except (bentoml.exceptions.BentoMLException, yaml.YAMLError) as error:
         raise ModelCorruptedError(
             f"The model '{tag}' is not as it was registered ({error}); "
             "train a new model with: python train_and_save.py"

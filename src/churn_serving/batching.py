@@ -25,6 +25,7 @@ from churn_serving.errors import (
     ScoringError,
 )
 from churn_serving.features import FloatArray, Row, feature_matrix, verification_matrix
+from churn_serving.schema import MAX_BATCH_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -230,7 +231,7 @@ def make_runner(
     scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout: float, on_batch: OnBatch
 ) -> Runner:
     """Return the runner that suits the scorer's measured speed."""
-    seconds = _full_batch_seconds(scorer, max_batch_size)
+    seconds = _full_batch_seconds(scorer, max(max_batch_size, MAX_BATCH_ITEMS))
     inline = seconds < INLINE_SECONDS
     logger.info(
         "%s scores a batch of %d in %.0f us: %s",

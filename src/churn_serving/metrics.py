@@ -9,6 +9,7 @@ other processes, never for good.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from bisect import bisect_left
 from typing import Any, Final
@@ -17,6 +18,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, g
 from prometheus_client.multiprocess import MultiProcessCollector
 
 __all__ = ["FLUSH_SECONDS", "Metrics", "exposition"]
+
+logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS: Final = 1.0
 
@@ -93,7 +96,7 @@ class _Tally:
 
 
 class Metrics:
-    """What one process has seen since it last flushed.
+    """What one process has seen since it last flushed. To be used on the event loop only.
 
     Args:
         model_version: The label of its predictions.
@@ -143,9 +146,15 @@ class Metrics:
         try:
             while True:
                 await asyncio.sleep(FLUSH_SECONDS)
-                self.flush()
+                self._try_to_flush()
         finally:
+            self._try_to_flush()
+
+    def _try_to_flush(self) -> None:
+        try:
             self.flush()
+        except Exception:  # metrics must not end because a disk was full for a while
+            logger.exception("The metrics could not be written")
 
 
 def exposition() -> bytes:

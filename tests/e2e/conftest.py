@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 
 from churn_serving.artifact import load_artifact, save_artifact
 from churn_serving.dataset import load_dataset
-from churn_serving.training import CANDIDATES, _fit
+from churn_serving.training import CANDIDATES, Candidate, _fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -96,7 +97,9 @@ def models() -> dict[str, str]:
     """Register one model of each kind; return their tags."""
     dataset = load_dataset()
     tags = {}
-    for candidate in CANDIDATES:
+    # A forest has no fast scorer: its own predict_proba runs in the runner's thread.
+    forest = Candidate("forest", RandomForestClassifier(n_estimators=10, min_samples_leaf=20))
+    for candidate in (*CANDIDATES, forest):
         scaler, estimator = _fit(candidate, dataset.X, dataset.y, seed=0)
         tags[candidate.name] = save_artifact(
             estimator=estimator,

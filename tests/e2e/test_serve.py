@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import bentoml
 import httpx2
+import psutil
 import pytest
 
 from churn_serving.artifact import load_artifact, save_artifact
@@ -35,8 +37,9 @@ CUSTOMERS = [
         ("hist-gradient-boosting", {}),
         ("logistic", {"CHURN_TOPOLOGY": "split", "CHURN_WORKERS": "2"}),
         ("logistic", {"CHURN_FAST_LANE": "false"}),
+        ("forest", {}),
     ],
-    ids=["two workers", "boosting", "split", "native lane"],
+    ids=["two workers", "boosting", "split", "native lane", "runner in a thread"],
 )
 def setup(
     request: pytest.FixtureRequest, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -60,6 +63,7 @@ def expected(tag: str, customers: list[dict[str, Any]]) -> list[float]:
 
 def test_concurrent_callers_get_their_own_answers(setup: tuple[Server, str]) -> None:
     server, tag = setup
+    assert ("in a thread" in server.log.read_text()) == ("forest" in tag)
     with httpx2.Client(base_url=server.url) as client, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda c: client.post(PREDICT_V1, json=c), CUSTOMERS))
     assert {answer.status_code for answer in answers} == {200}
@@ -95,6 +99,44 @@ def test_bentoml_client_predicts(setup: tuple[Server, str]) -> None:
         answer = client.predict(CUSTOMER)
     assert answer["churn_probability"] == pytest.approx(expected(tag, [CUSTOMER])[0], abs=1e-9)
     assert answer["model_tag"] == tag
+
+
+def test_a_worker_that_is_started_again_serves_the_same_model(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    artifact = load_artifact(models["logistic"])
+
+    def register() -> str:
+        return save_artifact(
+            estimator=artifact.estimator,
+            scaler=artifact.scaler,
+            threshold=artifact.threshold,
+            measured={},
+            name="churn_pinned",
+        )
+
+    def workers(server: Server) -> list[psutil.Process]:
+        return [
+            child
+            for child in psutil.Process(server.pid).children()
+            if "_bentoml_impl.worker.service" in child.cmdline()
+        ]
+
+    served = register()
+    env = {"CHURN_MODEL_TAG": "churn_pinned:latest", "CHURN_WORKERS": "2"}
+    with serving(TARGET, tmp_path / "log", env=env) as server:
+        assert register() != served
+        workers(server)[0].kill()
+        deadline = time.monotonic() + 30
+        while server.log.read_text().count("Completed async startup hook") < 3:
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.1)
+        assert len(workers(server)) == 2
+        # A new connection each time, so that both workers get their share.
+        tags = {
+            httpx2.post(server.url + PREDICT, json=CUSTOMER).json()["model_tag"] for _ in range(40)
+        }
+    assert tags == {served}
 
 
 def serve_and_fail(**env: str) -> str:

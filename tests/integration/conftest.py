@@ -43,7 +43,10 @@ def artifact(model_tag: str) -> Artifact:
 def service(model_tag: str) -> ModuleType:
     """The module ``service.py``, imported once there is a model."""
     assert model_tag
-    return importlib.import_module("service")
+    with pytest.MonkeyPatch.context() as patch:
+        # The module pins the model for the processes it starts; other tests start their own.
+        patch.setenv("CHURN_MODEL_TAG", "churn_classifier:latest")
+        return importlib.import_module("service")
 
 
 @pytest.fixture(scope="session")

@@ -66,3 +66,30 @@ def test_a_failing_model_is_counted(
     for client in clients:
         assert client.post(PREDICT, json=CUSTOMER).status_code == 500
     assert count() == before + 2
+
+
+def test_an_error_behind_bentoml_is_answered_in_the_contract(
+    clients: tuple[TestClient, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> bytes:
+        raise RuntimeError("no internals")
+
+    monkeypatch.setattr("churn_serving.http.observability.exposition", fail)
+    for client in clients:
+        answer = client.get("/metrics")
+        assert answer.status_code == 500
+        assert set(answer.json()) == {"error", "detail"}
+        assert "no internals" not in answer.text
+
+
+def test_an_unexpected_error_in_the_fast_lane_is_answered_in_the_contract(
+    clients: tuple[TestClient, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> bytes:
+        raise RuntimeError("no internals")
+
+    monkeypatch.setattr("churn_serving.http.fast_lane.to_json", fail)
+    answer = clients[0].post(PREDICT, json=CUSTOMER)
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"error", "detail"}
+    assert "no internals" not in answer.text

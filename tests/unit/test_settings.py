@@ -23,7 +23,7 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert settings.model_tag == "churn_classifier:latest"
     assert settings.decision_threshold is None
     assert settings.request_timeout_seconds == 5
-    assert settings.max_body_bytes == 1024**2
+    assert settings.max_body_bytes == 128 * 1024
     assert settings.max_batch_size == 256
 
 

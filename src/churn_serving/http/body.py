@@ -75,11 +75,16 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int, seconds: floa
 def _resumed(steps: Generator[Any, Any, T], waits_for: object) -> Generator[Any, Any, T]:
     """Await something that has already been run up to its first wait."""
     try:
-        yield waits_for
-    except BaseException:
-        steps.close()
-        raise
-    return (yield from steps)
+        try:
+            sent = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - passed on, as await itself does
+            waits_for = steps.throw(error)
+        else:
+            waits_for = steps.send(sent)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    return (yield from _resumed(steps, waits_for))
 
 
 def _chunk(message: Message) -> bytes:

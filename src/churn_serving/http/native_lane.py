@@ -8,6 +8,7 @@ when it answers.
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from churn_serving.settings import Settings
 
 __all__ = ["NativeLane", "reported"]
+
+logger = logging.getLogger(__name__)
 
 _FIRST_ERROR_STATUS: Final = 400
 _KNOWN_PATHS: Final = {*ENDPOINTS, "/", "/docs", "/openapi.json", "/metrics", "/livez", "/readyz"}
@@ -124,7 +127,14 @@ class NativeLane:
             if start["status"] < _FIRST_ERROR_STATUS:
                 await send(message)
 
-        await self._app(scope, receive, send_unless_refused)
+        try:
+            await self._app(scope, receive, send_unless_refused)
+        except Exception as error:
+            if start["status"] < _FIRST_ERROR_STATUS:
+                raise  # half an answer is out: only closing the connection can say so
+            logger.exception("An unexpected error while answering")
+            self._state.metrics.failed(_route(scope), error)
+            return await send_error(send, error)
         status: int = start["status"]
         if errors:
             return await self._refuse(scope, send, errors[-1])

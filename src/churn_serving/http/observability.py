@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -24,8 +25,9 @@ METRICS: Final = "/metrics"
 def observability_app(state: ServiceState) -> Starlette:
     """Return the application that serves ``/metrics``: all processes in one exposition."""
 
-    def metrics(_: Request) -> Response:
+    async def metrics(_: Request) -> Response:
+        # Here, on the event loop, like everything that is tallied: a tally knows no threads.
         state.metrics.flush()
-        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(await run_in_threadpool(exposition), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(routes=[Route(METRICS, metrics)])

@@ -77,6 +77,9 @@ _SENTENCES: Final[dict[int, str]] = {
 }
 _RETRY_AFTER: Final = (b"retry-after", b"1")
 _RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+# The rest of the body may still come; nobody is going to read it.
+_UNREAD: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_CLOSE: Final = (b"connection", b"close")
 _CONTENT_TYPE: Final = (b"content-type", b"application/json")
 
 Header: TypeAlias = tuple[bytes, bytes]
@@ -145,5 +148,7 @@ async def _send(
 ) -> None:
     if status in _RETRYABLE:
         headers = [*headers, _RETRY_AFTER]
+    if status in _UNREAD:
+        headers = [*headers, _CLOSE]
     body = to_json({"error": sentence, "detail": list(detail)})
     await send_json(send, status, body, headers)
