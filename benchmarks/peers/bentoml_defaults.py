@@ -44,7 +44,7 @@ class ChurnDefaults:
         self.outcome: Callable[[float], int] = model.outcome
         self.tag = model.ARTIFACT.tag
 
-    @bentoml.api  # type: ignore[untyped-decorator] # BentoML ships no types
+    @bentoml.api
     async def predict(self, customer: Customer, /) -> Answer:
         """Predict whether one customer will leave."""
         churn = self.score_row(customer_row(customer))
