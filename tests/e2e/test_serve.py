@@ -115,6 +115,12 @@ def test_a_worker_that_is_started_again_serves_the_same_model(
             name="churn_pinned",
         )
 
+    def wait_for_starts(server: Server, count: int) -> None:
+        deadline = time.monotonic() + 30
+        while server.log.read_text().count("Completed async startup hook") < count:
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.1)
+
     def workers(server: Server) -> list[psutil.Process]:
         return [
             child
@@ -126,11 +132,9 @@ def test_a_worker_that_is_started_again_serves_the_same_model(
     env = {"CHURN_MODEL_TAG": "churn_pinned:latest", "CHURN_WORKERS": "2"}
     with serving(TARGET, tmp_path / "log", env=env) as server:
         assert register() != served
+        wait_for_starts(server, 2)
         workers(server)[0].kill()
-        deadline = time.monotonic() + 30
-        while server.log.read_text().count("Completed async startup hook") < 3:
-            assert time.monotonic() < deadline, server.log.read_text()
-            time.sleep(0.1)
+        wait_for_starts(server, 3)
         assert len(workers(server)) == 2
         # A new connection each time, so that both workers get their share.
         tags = {
