@@ -512,7 +512,7 @@ def test_an_answered_caller_leaves_no_timer_behind() -> None:
 def test_any_mixture_of_good_bad_and_impatient_callers_gets_the_right_answers() -> None:
     async def caller(runner: BatchingRunner, number: int, random: np.random.Generator) -> str:
         await asyncio.sleep(random.uniform(0, 0.05))
-        kind = random.choice(["good", "raises", "nan", "cancelled"], p=[0.8, 0.05, 0.05, 0.1])
+        kind = str(random.choice(["good", "raises", "nan", "cancelled"], p=[0.8, 0.05, 0.05, 0.1]))
         bad = {"raises": [_row(RAISES)], "nan": [_row(IS_NAN)]}.get(kind, [])
         rows = [_row(number), *bad, _row(number + 0.5)]
         if kind == "cancelled":
