@@ -115,8 +115,8 @@ class ChurnRunner:
         batch_dim=0,
         max_batch_size=SETTINGS.workers * max(SETTINGS.max_batch_size, MAX_BATCH_ITEMS),
     )
-    def score(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the churn probabilities, shape ``(n,)``, of feature rows."""
+    def score(self, X: np.ndarray) -> np.ndarray:  # type: ignore[type-arg] # all BentoML knows
+        """Return the churn probabilities, shape ``(n,)``, of feature rows; both float64."""
         probabilities: NDArray[np.float64] = self.scorer.score(X)
         return probabilities
 
