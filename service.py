@@ -109,13 +109,14 @@ class ChurnRunner:
         """Put what was loaded out of the garbage collector's sight."""
         settle_garbage()
 
-    # Each API worker sends one batch at a time, so this is all that can ever wait.
+    # Each API worker sends one batch at a time, so this is all that can ever wait. Arrays are
+    # annotated with the bare class because that is all BentoML knows.
     @bentoml.api(
         batchable=True,
         batch_dim=0,
         max_batch_size=SETTINGS.workers * max(SETTINGS.max_batch_size, MAX_BATCH_ITEMS),
     )
-    def score(self, X: np.ndarray) -> np.ndarray:  # type: ignore[type-arg] # all BentoML knows
+    def score(self, X: np.ndarray) -> np.ndarray:
         """Return the churn probabilities, shape ``(n,)``, of feature rows; both float64."""
         probabilities: NDArray[np.float64] = self.scorer.score(X)
         return probabilities
