@@ -45,7 +45,8 @@ logger = logging.getLogger("churn_serving")
 
 # BentoML sets the root logger to WARNING.
 logger.setLevel(logging.INFO)
-# uvicorn composes a line for each request and then throws it away, unless nobody could hear it.
+# uvicorn formats a line for each request even where the level then drops it. Without a handler to
+# reach, it does not: 7 of 54 us a request.
 logging.getLogger("uvicorn.access").propagate = False
 
 # The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built
