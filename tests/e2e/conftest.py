@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
+import psutil
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
@@ -67,7 +68,10 @@ def serving(
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) == 0, log.read_text()
     finally:
+        # A test that failed leaves the supervisor running, and that its workers.
         if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
             process.kill()
             process.wait()
 
