@@ -193,13 +193,9 @@ class TreeScorer:
         for x, (mean, scale, _, cuts, masks, _) in zip(X.T, self._columns, strict=True):
             alive &= masks[cuts.searchsorted((x - mean) / scale)]
         bits = alive ^ (alive - self._one)
-        probabilities: FloatArray = expit(self._reached(bits).sum(axis=1) + self._baseline)
+        values = self._leaf_values.take(np.bitwise_count(bits) + self._leaf_before)
+        probabilities: FloatArray = expit(values.sum(axis=1) + self._baseline)
         return probabilities
-
-    def _reached(self, bits: NDArray[Any]) -> FloatArray:
-        """Return the leaf values, given the bits up to and with the one of the leaf."""
-        values: FloatArray = self._leaf_values.take(np.bitwise_count(bits) + self._leaf_before)
-        return values
 
 
 class _Column(NamedTuple):

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from churn_serving.errors import SettingsError
+from churn_serving.schema import MAX_BATCH_ITEMS
 from churn_serving.settings import ENV_PREFIX, Settings, load_settings
 
 
@@ -136,3 +137,9 @@ def test_every_setting_is_described() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         assert field.description.endswith("."), name
+
+
+def test_the_smallest_queue_holds_one_full_batch_request() -> None:
+    assert Settings(queue_size=MAX_BATCH_ITEMS).queue_size == MAX_BATCH_ITEMS
+    with pytest.raises(ValidationError, match="queue_size"):
+        Settings(queue_size=MAX_BATCH_ITEMS - 1)

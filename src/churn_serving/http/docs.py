@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-__all__ = ["docs_app", "openapi"]
+__all__ = ["DOCS", "OPENAPI", "docs_app", "openapi"]
 
 DOCS: Final = "/docs"
 OPENAPI: Final = "/openapi.json"

@@ -8,14 +8,13 @@ validated, scored and answered here. Everything else falls through.
 from __future__ import annotations
 
 import asyncio
-import logging
 from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic_core import to_json
 
-from churn_serving.errors import ChurnServingError, ClientGoneError
+from churn_serving.errors import ClientGoneError
 from churn_serving.http.body import is_json, read_body
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.http.problems import send_error, send_json
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["FastLane"]
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 
 class FastLane:
@@ -81,11 +78,8 @@ class FastLane:
             if not predictor.runner.inline:
                 answering = _unless_gone(answering, receive)
             answer = to_json(await answering)
-        except Exception as error:  # the last resort: an answer without internals
-            if not isinstance(error, ChurnServingError):
-                logger.exception("An unexpected error while answering")
-            self._state.metrics.failed(scope["path"], error)
-            return await send_error(send, error)
+        except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
+            return await send_error(send, error, route=scope["path"], metrics=self._state.metrics)
         await send_json(send, HTTPStatus.OK, answer)
         return HTTPStatus.OK
 

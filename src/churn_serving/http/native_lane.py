@@ -8,7 +8,6 @@ when it answers.
 
 from __future__ import annotations
 
-import logging
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import perf_counter
@@ -20,7 +19,9 @@ from churn_serving.errors import (
     UnsupportedMediaTypeError,
 )
 from churn_serving.http.body import is_json, read_body
+from churn_serving.http.docs import DOCS, OPENAPI
 from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.observability import METRICS
 from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, send_error, send_status
 
 if TYPE_CHECKING:
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NativeLane", "reported"]
 
-logger = logging.getLogger(__name__)
-
 _FIRST_ERROR_STATUS: Final = 400
-_KNOWN_PATHS: Final = {*ENDPOINTS, "/", "/docs", "/openapi.json", "/metrics", "/livez", "/readyz"}
+_KNOWN_PATHS: Final = {*ENDPOINTS, "/", DOCS, OPENAPI, METRICS, "/livez", "/readyz"}
 
 # BentoML hides an exception behind its own answer; the request keeps it here for ours. A list,
 # because BentoML runs the request in a task of its own, with a copy of the context.
@@ -84,9 +83,8 @@ class NativeLane:
             status = await self._answer(scope, receive, send)
         self._state.metrics.answered(_route(scope), status, perf_counter() - start)
 
-    async def _refuse(self, scope: Scope, send: Send, error: ChurnServingError) -> int:
-        self._state.metrics.failed(_route(scope), error)
-        return await send_error(send, error)
+    async def _refuse(self, scope: Scope, send: Send, error: Exception) -> int:
+        return await send_error(send, error, route=_route(scope), metrics=self._state.metrics)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         """Refuse what BentoML would take or answer differently; return the body, to be read again.
@@ -132,9 +130,7 @@ class NativeLane:
         except Exception as error:
             if start["status"] < _FIRST_ERROR_STATUS:
                 raise  # half an answer is out: only closing the connection can say so
-            logger.exception("An unexpected error while answering")
-            self._state.metrics.failed(_route(scope), error)
-            return await send_error(send, error)
+            return await self._refuse(scope, send, error)
         status: int = start["status"]
         if errors:
             return await self._refuse(scope, send, errors[-1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from starlette.types import Send
 
     from churn_serving.errors import Failure
+    from churn_serving.metrics import Metrics
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
@@ -43,6 +45,8 @@ __all__ = [
     "send_json",
     "send_status",
 ]
+
+logger = logging.getLogger(__name__)
 
 CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's number for a request that nobody waits for any more; it is counted, never sent."""
@@ -116,15 +120,20 @@ async def send_json(send: Send, status: int, body: bytes, headers: Sequence[Head
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: Exception) -> int:
-    """Send the answer that the contract gives to an error; unknown errors show no internals.
+async def send_error(send: Send, error: Exception, *, route: str, metrics: Metrics) -> int:
+    """Count an error and send the answer that the contract gives to it.
+
+    An error that nobody foresaw is logged, and its answer shows no internals.
 
     Returns:
-        The status, for the metrics.
+        The status, for the metrics of the request.
     """
+    metrics.failed(route, error)
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
     if isinstance(error, ChurnServingError):
         status = STATUS_OF[type(error)]
+    else:
+        logger.error("An unexpected error while answering", exc_info=error)
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         await send_status(send, status)
     elif status != CLIENT_CLOSED_REQUEST:
