@@ -6,31 +6,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
+import importlib.metadata
 import logging
 import os
+import platform
+from pathlib import Path
 from typing import Any
 
 import bentoml
+import cloudpickle
+import httpx
 import numpy as np
 from numpy.typing import NDArray
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from churn_serving import __version__
 from churn_serving.artifact import find_model, load_artifact, version_warning
 from churn_serving.batching import BatchingRunner, Runner, make_runner
-from churn_serving.errors import ChurnServingError
+from churn_serving.errors import ChurnServingError, RunnerUnreachableError
+from churn_serving.exposition import Exchange
 from churn_serving.http import endpoints
-from churn_serving.http.access_log import access_logged
-from churn_serving.http.docs import docs_app
+from churn_serving.http.body import BodyReader
+from churn_serving.http.connections import running_server
+from churn_serving.http.edge import Edge
 from churn_serving.http.fast_lane import FastLane
+from churn_serving.http.keys import guarded, key_digests
 from churn_serving.http.native_lane import NativeLane, reported
-from churn_serving.http.observability import observability_app
+from churn_serving.http.pages import paged
 from churn_serving.http.state import ServiceState
 from churn_serving.http.tracing import traced
-from churn_serving.metrics import Metrics
-from churn_serving.prediction import Predictor
+from churn_serving.http.worker import Worker
+from churn_serving.log import configure_logging
+from churn_serving.metrics import BUILD_INFO, MODEL_INFO, MODEL_MEMORY, Metrics
+from churn_serving.process import Process, Siblings
+from churn_serving.resilience import CircuitBreaker
 from churn_serving.schema import (
     MAX_BATCH_ITEMS,
     BatchPrediction,
@@ -43,16 +54,15 @@ from churn_serving.settings import ENV_PREFIX, available_cpus, load_settings
 
 logger = logging.getLogger("churn_serving")
 
-# BentoML sets the root logger to WARNING.
-logger.setLevel(logging.INFO)
-# uvicorn formats a line for each request even where the level then drops it. Without a handler to
-# reach, it does not: 7 of 54 us a request.
-logging.getLogger("uvicorn.access").propagate = False
+ALLOWED_HEADERS = (
+    *("Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"),
+)
 
 # The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built
 # Bento would look for the latest model again each time it is served.
 try:
     SETTINGS = load_settings()
+    KEY_DIGESTS = key_digests(SETTINGS)
     MODEL = find_model(SETTINGS.model_tag)
     # A worker that is started again must not take a newer "latest" than its neighbours.
     os.environ[f"{ENV_PREFIX}MODEL_TAG"] = MODEL.tag
@@ -62,7 +72,32 @@ except ChurnServingError as error:
 
 SPLIT = SETTINGS.topology == "split"
 METRICS = Metrics(model_version=MODEL.version)
-STATE = ServiceState(METRICS)
+# BentoML makes this folder, empties it before each start, and names it to its workers.
+METRICS_FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+STATE = ServiceState(
+    metrics=METRICS,
+    exchange=Exchange(Path(METRICS_FOLDER) if METRICS_FOLDER else None),
+    process=Process(),
+    siblings=Siblings(expected=SETTINGS.workers + SPLIT * SETTINGS.runner_workers),
+    model={
+        "model_tag": MODEL.tag,
+        "model_version": MODEL.version,
+        "decision_threshold": MODEL.threshold,
+        **MODEL.metadata,
+    },
+    breaker_fails_readiness=SETTINGS.breaker_fails_readiness,
+)
+WORKER = Worker(state=STATE, settings=SETTINGS)
+METRICS.gauge(
+    MODEL_INFO, 1, MODEL.tag.partition(":")[0], MODEL.version, MODEL.metadata["estimator"]
+)
+METRICS.gauge(
+    BUILD_INFO,
+    1,
+    __version__,
+    platform.python_version(),
+    *map(importlib.metadata.version, ("bentoml", "scikit-learn")),
+)
 
 COMMON: dict[str, Any] = {
     # BentoML keeps each request's context until this long after it: keep it short, but longer than
@@ -91,6 +126,30 @@ def load_scorer() -> Any:  # noqa: ANN401 - the type is imported late, too
     return make_scorer(artifact.estimator, artifact.scaler)
 
 
+def circuit_breaker() -> CircuitBreaker:
+    """Return a closed circuit breaker."""
+    return CircuitBreaker(
+        failure_rate=SETTINGS.breaker_failure_rate,
+        window_seconds=SETTINGS.breaker_window_seconds,
+        min_calls=SETTINGS.breaker_min_calls,
+        open_seconds=SETTINGS.breaker_open_seconds,
+    )
+
+
+def embedded_runner() -> Runner:
+    """Load the model into a runner in this process."""
+    scorer = load_scorer()
+    METRICS.gauge(MODEL_MEMORY, len(cloudpickle.dumps(scorer)), MODEL.version)
+    return make_runner(
+        scorer,
+        max_batch_size=SETTINGS.max_batch_size,
+        queue_size=SETTINGS.queue_size,
+        timeout=SETTINGS.request_timeout_seconds,
+        breaker=circuit_breaker(),
+        metrics=METRICS,
+    )
+
+
 def settle_garbage() -> None:
     """Spare every later collection from looking at what was loaded, which lives to the end."""
     gc.collect()
@@ -98,11 +157,25 @@ def settle_garbage() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
+def replace_dead_workers_sooner() -> None:
+    """Let BentoML's supervisor look after its workers each second; of itself it takes ten."""
+    from circus.arbiter import Arbiter  # noqa: PLC0415 - only the supervisor needs it
+
+    initialize = Arbiter.__init__
+
+    def initialize_with_delay(self: Arbiter, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - circus's own
+        initialize(self, *args, **{**kwargs, "check_delay": 1.0})
+
+    Arbiter.__init__ = initialize_with_delay
+
+
 @bentoml.service(workers=SETTINGS.runner_workers, **COMMON)
 class ChurnRunner:
     """The batchable runner as a service of its own, for the split topology."""
 
     def __init__(self) -> None:
+        if running_server():
+            configure_logging(SETTINGS)
         self.scorer = load_scorer()
 
     @bentoml.on_startup
@@ -131,12 +204,34 @@ class ContractService(bentoml.Service[Any]):
     """
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:  # noqa: FBT001, FBT002 - BentoML's signature
-        """Return BentoML's application behind the lanes of ``churn_serving.http``."""
-        app: ASGIApp = NativeLane(super().to_asgi(is_main), state=STATE, settings=SETTINGS)
+        """Return BentoML's application behind the layers of ``churn_serving.http``."""
+        bodies = BodyReader(
+            max_bytes=SETTINGS.max_body_bytes, max_waiting=SETTINGS.max_waiting_bodies
+        )
+        app: ASGIApp = NativeLane(super().to_asgi(is_main), state=STATE, bodies=bodies)
+        app = paged(
+            app,
+            state=STATE,
+            update=WORKER.reporter.update,
+            version=__version__,
+            keys=bool(KEY_DIGESTS),
+        )
         if SETTINGS.fast_lane:
-            app = FastLane(app, state=STATE, settings=SETTINGS)
-        if SETTINGS.access_log:
-            app = access_logged(app)
+            app = FastLane(app, state=STATE, bodies=bodies)
+        if KEY_DIGESTS:
+            app = guarded(
+                app, digests=KEY_DIGESTS, state=STATE, metrics_public=SETTINGS.metrics_public
+            )
+        if SETTINGS.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=SETTINGS.cors_origins,
+                allow_credentials=SETTINGS.cors_credentials,
+                allow_methods=("GET", "POST"),
+                allow_headers=ALLOWED_HEADERS,
+                expose_headers=("X-Request-ID", "Retry-After"),
+            )
+        app = Edge(app, state=STATE, settings=SETTINGS)
         return traced(app) if SETTINGS.tracing else app
 
 
@@ -147,68 +242,73 @@ class ChurnService:
     if SPLIT:
         runner = bentoml.depends(ChurnRunner)
 
+    @bentoml.on_deployment
+    def prepare() -> None:
+        """Set up the supervisor, which only starts the workers."""
+        configure_logging(SETTINGS)
+        replace_dead_workers_sooner()
+
     def __init__(self) -> None:
+        WORKER.take_over()
         threshold = SETTINGS.decision_threshold
-        self.predictor = Predictor(
-            self._remote_runner() if SPLIT else self._embedded_runner(),
+        WORKER.load(
+            self._remote_runner if SPLIT else embedded_runner,
             model_tag=MODEL.tag,
             threshold=MODEL.threshold if threshold is None else threshold,
-            metrics=METRICS,
-        )
-
-    def _embedded_runner(self) -> Runner:
-        return make_runner(
-            load_scorer(),
-            max_batch_size=SETTINGS.max_batch_size,
-            queue_size=SETTINGS.queue_size,
-            timeout=SETTINGS.request_timeout_seconds,
-            on_batch=METRICS.scored,
         )
 
     def _remote_runner(self) -> Runner:
         async def score(X: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.asarray(await self.runner.to_async.score(X))
+            try:
+                return np.asarray(await self.runner.to_async.score(X))
+            except (httpx.TransportError, bentoml.exceptions.ServiceUnavailable) as error:
+                raise RunnerUnreachableError("The model does not answer.") from error
 
         return BatchingRunner(
             score,
             max_batch_size=SETTINGS.max_batch_size,
             queue_size=SETTINGS.queue_size,
             timeout=SETTINGS.request_timeout_seconds,
-            on_batch=METRICS.scored,
+            breaker=circuit_breaker(),
+            metrics=METRICS,
         )
+
+    async def _runner_is_ready(self) -> bool:
+        return bool(await self.runner.is_ready(timeout=1))
 
     @bentoml.on_startup
     async def start(self) -> None:
         """Let requests in."""
-        self.flushing = asyncio.create_task(METRICS.flush_regularly())
-        STATE.predictor = self.predictor
+        await WORKER.start(self._runner_is_ready if SPLIT else None)
         settle_garbage()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Let no more requests in, and flush what has been counted."""
-        STATE.predictor = None
-        self.flushing.cancel()
-        await asyncio.wait([self.flushing])
+        """Let no more requests in."""
+        await WORKER.stop()
+
+    async def __is_alive__(self) -> bool:
+        """Answer ``/livez`` as ``/health`` is answered."""
+        return not STATE.siblings.one_is_missing
+
+    async def __is_ready__(self) -> bool:
+        """Answer ``/readyz`` as ``/health/ready`` is answered."""
+        return STATE.phase == "ready"
 
     @bentoml.api(route=endpoints.PREDICT)
     async def predict(self, customer: Customer, /) -> Prediction:
         """Predict whether one customer will leave."""
         with reported():
-            return await self.predictor.predict(customer)
+            return await WORKER.predictor.predict(customer)
 
     @bentoml.api(route=endpoints.PREDICT_V1)
     async def predict_v1(self, customer: Customer, /) -> PredictionV1:
         """Predict whether one customer will leave, with both probabilities and the time taken."""
         with reported():
-            return await self.predictor.predict_v1(customer)
+            return await WORKER.predictor.predict_v1(customer)
 
     @bentoml.api(route=endpoints.PREDICT_V1_BATCH)
     async def predict_batch(self, batch: CustomerBatch, /) -> BatchPrediction:
         """Predict for 1 to 100 customers with one call of the model."""
         with reported():
-            return await self.predictor.predict_batch(batch)
-
-
-ChurnService.mount_asgi_app(docs_app(version=__version__))
-ChurnService.mount_asgi_app(observability_app(STATE))
+            return await WORKER.predictor.predict_batch(batch)

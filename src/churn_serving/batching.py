@@ -6,6 +6,9 @@ batches by itself. A scorer so fast that a full batch would not be noticed runs 
 
 A row never harms its neighbours: a batch that raises is scored again caller by caller, and an
 answer that is no probability fails only the caller it belongs to.
+
+What cannot be answered in time is refused when it comes: whoever has been accepted stays accepted,
+and is dropped only when the deadline has passed before the model was called.
 """
 
 from __future__ import annotations
@@ -18,26 +21,29 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from churn_serving.context import DEADLINE
 from churn_serving.errors import (
     ChurnServingError,
     DeadlineExceededError,
-    OverloadedError,
+    DeadlineUnreachableError,
+    NotReadyError,
+    QueueFullError,
     ScoringError,
 )
 from churn_serving.features import FloatArray, Row, feature_matrix, verification_matrix
+from churn_serving.resilience import CLOSED, DurationEstimate
 from churn_serving.schema import MAX_BATCH_ITEMS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from churn_serving.metrics import Metrics
+    from churn_serving.resilience import CircuitBreaker
     from churn_serving.scoring import Scorer
 
 __all__ = ["BatchingRunner", "InlineRunner", "Runner", "make_runner"]
 
 logger = logging.getLogger(__name__)
-
-OnBatch: TypeAlias = "Callable[[int, float], None]"
-"""Is told of each call of the model: how many rows, and how many seconds."""
 
 ScoreBatch: TypeAlias = "Callable[[FloatArray], Awaitable[FloatArray]]"
 
@@ -51,6 +57,15 @@ class Runner(Protocol):
     inline: bool
     """Whether the answer is there without ever waiting."""
 
+    queue_depth: int
+    """Rows that wait."""
+
+    queue_capacity: int
+    """Rows that may wait."""
+
+    breaker: CircuitBreaker
+    """Watches the model."""
+
     async def score_row(self, row: Row) -> float:
         """Return one customer's churn probability."""
         ...
@@ -61,55 +76,75 @@ class Runner(Protocol):
 
 
 class InlineRunner:
-    """Scores at once, on the event loop.
+    """Scores at once, on the event loop: nothing ever waits, so no deadline can be missed.
 
     Args:
         scorer: Fast enough never to be noticed there.
-        on_batch: Is told of each call of the model.
+        breaker: Watches the scorer.
+        metrics: Counts the calls of the model.
     """
 
     inline = True
+    queue_depth = 0
+    queue_capacity = 0
 
-    def __init__(self, scorer: Scorer, *, on_batch: OnBatch) -> None:
+    def __init__(self, scorer: Scorer, *, breaker: CircuitBreaker, metrics: Metrics) -> None:
+        self.breaker = breaker
         self._scorer = scorer
-        self._on_batch = on_batch
+        self._metrics = metrics
 
     async def score_row(self, row: Row) -> float:
         """Return one customer's churn probability.
 
         Raises:
+            BreakerOpenError: The model has failed too often.
             ScoringError: The model raised or returned no probability.
         """
+        if self.breaker.state is not CLOSED:
+            self.breaker.admit()
         start = perf_counter()
         try:
             probability = self._scorer.score_row(row)
         except Exception as error:  # a model may raise anything
+            self.breaker.failed(perf_counter())
             raise _scoring_error(error) from error
-        self._on_batch(1, perf_counter() - start)
+        end = perf_counter()
         if not 0.0 <= probability <= 1.0:
+            self.breaker.failed(end)
             raise _not_a_probability()
+        self.breaker.succeeded(end)
+        self._metrics.scored(1, end - start)
         return probability
 
     async def score_rows(self, rows: list[Row]) -> list[float]:
         """Return the churn probabilities of the rows.
 
         Raises:
+            BreakerOpenError: The model has failed too often.
             ScoringError: The model raised or returned no probabilities.
         """
+        if self.breaker.state is not CLOSED:
+            self.breaker.admit()
         start = perf_counter()
         try:
             scored = self._scorer.score(feature_matrix(rows))
+            end = perf_counter()
+            probabilities = _probabilities(scored, len(rows))
         except Exception as error:  # a model may raise anything
+            self.breaker.failed(perf_counter())
             raise _scoring_error(error) from error
-        self._on_batch(len(rows), perf_counter() - start)
-        return _probabilities(scored, len(rows))
+        self.breaker.succeeded(end)
+        self._metrics.scored(len(rows), end - start)
+        return probabilities
 
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One caller's rows and where the answer goes."""
+    """One caller's rows, when they came, until when they matter, and where the answer goes."""
 
     rows: list[Row]
+    queued_at: float
+    deadline: float
     answer: asyncio.Future[list[float]]
     waiting: bool = True
 
@@ -121,8 +156,10 @@ class BatchingRunner:
         score: Scores a feature matrix somewhere else: in a thread, or in another service.
         max_batch_size: Rows in one batch; a single caller's rows are never split.
         queue_size: Rows that may wait.
-        timeout: Seconds until a caller is given up.
-        on_batch: Is told of each call of the model.
+        timeout: Seconds until a caller is given up that names no deadline of its own.
+        breaker: Watches the calls.
+        metrics: Counts the calls of the model, and how long rows waited for one.
+        batch_seconds: How long a full batch takes, as far as is known.
     """
 
     inline = False
@@ -134,15 +171,20 @@ class BatchingRunner:
         max_batch_size: int,
         queue_size: int,
         timeout: float,
-        on_batch: OnBatch,
+        breaker: CircuitBreaker,
+        metrics: Metrics,
+        batch_seconds: float = 0.0,
     ) -> None:
+        self.queue_depth = 0
+        self.queue_capacity = queue_size
+        self.breaker = breaker
         self._score = score
         self._max_batch_size = max_batch_size
-        self._queue_size = queue_size
         self._timeout = timeout
-        self._on_batch = on_batch
+        self._metrics = metrics
+        self._batch_duration = DurationEstimate(batch_seconds)
         self._queue: deque[_Job] = deque()
-        self._queued_rows = 0
+        self._scoring_since: float | None = None
         self._worker: asyncio.Task[None] | None = None
 
     async def score_row(self, row: Row) -> float:
@@ -155,26 +197,56 @@ class BatchingRunner:
         A caller that is cancelled while its rows wait takes them out of the queue.
 
         Raises:
-            OverloadedError: The queue is full.
-            DeadlineExceededError: The answer was not there in time.
+            QueueFullError: There is no room for these rows.
+            DeadlineUnreachableError: There is too much work before these rows.
+            BreakerOpenError: The model has failed too often.
+            DeadlineExceededError: The answer was not there in time after all.
             ScoringError: The model raised or returned no probabilities for these rows.
+            RunnerUnreachableError: The service that runs the model does not answer.
         """
-        if self._queued_rows + len(rows) > self._queue_size:
-            raise OverloadedError("Too many requests are waiting for the model.")
+        now = perf_counter()
+        deadline = min(DEADLINE.get(), now + self._timeout)
+        if deadline <= now:
+            raise _too_late()
+        self._admit(len(rows), now, deadline)
         loop = asyncio.get_running_loop()
-        job = _Job(rows, loop.create_future())
+        job = _Job(rows, now, deadline, loop.create_future())
         self._queue.append(job)
-        self._queued_rows += len(rows)
+        self.queue_depth += len(rows)
         if self._worker is None:
             self._worker = loop.create_task(self._work())
-        deadline = loop.call_later(self._timeout, _give_up, job.answer)
+        timer = loop.call_later(deadline - now, _settle, job, _too_late())
         try:
             return await job.answer
         finally:
-            deadline.cancel()
+            timer.cancel()
             if job.waiting:
                 self._queue.remove(job)
                 self._leave(job)
+
+    def _admit(self, rows: int, now: float, deadline: float) -> None:
+        """Refuse what is likely to be too late, so that nothing accepted has to be."""
+        if self.queue_depth + rows > self.queue_capacity:
+            raise QueueFullError(
+                "Too many customers are waiting for the model.",
+                retry_after=self._seconds_until_scored(0, now),
+            )
+        # With nothing before it, a row is always tried: a model that was slow may not be any more.
+        if self._scoring_since is not None or self._queue:
+            seconds = self._seconds_until_scored(rows, now)
+            if now + seconds > deadline:
+                raise DeadlineUnreachableError(
+                    "There is too much work to answer in time.",
+                    retry_after=now + seconds - deadline,
+                )
+        self.breaker.admit()
+
+    def _seconds_until_scored(self, rows: int, now: float) -> float:
+        """Return how long it will take to score what waits and ``rows`` more."""
+        since = self._scoring_since
+        current = 0.0 if since is None else self._batch_duration.remaining(now - since)
+        batches = -(-(self.queue_depth + rows) // self._max_batch_size)
+        return current + batches * self._batch_duration.seconds
 
     async def _work(self) -> None:
         """Score batches until nothing waits."""
@@ -185,50 +257,80 @@ class BatchingRunner:
             self._worker = None
 
     def _next_batch(self) -> list[_Job]:
-        """Take what waits, oldest first, leaving out callers that are gone."""
+        """Take what waits, oldest first, leaving out callers that are gone or too late."""
         jobs: list[_Job] = []
         size = 0
+        now = perf_counter()
         while self._queue:
             job = self._queue[0]
+            if job.deadline <= now:
+                _settle(job, _too_late())
             if not job.answer.done():
                 if jobs and size + len(job.rows) > self._max_batch_size:
                     break
                 jobs.append(job)
                 size += len(job.rows)
+                self._metrics.waited(now - job.queued_at)
             self._queue.popleft()
             self._leave(job)
         return jobs
 
     def _leave(self, job: _Job) -> None:
         job.waiting = False
-        self._queued_rows -= len(job.rows)
+        self.queue_depth -= len(job.rows)
 
     async def _score_jobs(self, jobs: list[_Job]) -> None:
         rows = [row for job in jobs for row in job.rows]
-        start = perf_counter()
+        start = self._scoring_since = perf_counter()
         try:
             scored = await self._score(feature_matrix(rows))
-            self._on_batch(len(rows), perf_counter() - start)
             _require_one_each(scored, rows)
+        except NotReadyError as error:
+            self.breaker.failed(perf_counter())
+            for job in jobs:
+                _settle(job, error)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the caller is told
             if len(jobs) == 1:
+                self.breaker.failed(perf_counter())
                 _settle(jobs[0], _scoring_error(error))
                 return
             for job in jobs:
                 if not job.answer.done():
                     await self._score_jobs([job])
-            return
-        end = 0
+        else:
+            end = perf_counter()
+            self._batch_duration.observe(end - start)
+            self._metrics.scored(len(rows), end - start)
+            self._settle_each(jobs, scored, end, in_time=end - start < self._timeout)
+        finally:
+            self._scoring_since = None
+
+    def _settle_each(
+        self, jobs: list[_Job], scored: FloatArray, now: float, *, in_time: bool
+    ) -> None:
+        """Give each caller its part of a batch's answer."""
+        first = 0
         for job in jobs:
-            first, end = end, end + len(job.rows)
+            part = scored[first : first + len(job.rows)]
+            first += len(job.rows)
             try:
-                _settle(job, _probabilities(scored[first:end], len(job.rows)))
+                _settle(job, _probabilities(part, len(job.rows)))
             except ScoringError as error:
+                self.breaker.failed(now)
                 _settle(job, error)
+            else:
+                # An answer that comes when everybody has been given up is of no use.
+                (self.breaker.succeeded if in_time else self.breaker.failed)(now)
 
 
 def make_runner(
-    scorer: Scorer, *, max_batch_size: int, queue_size: int, timeout: float, on_batch: OnBatch
+    scorer: Scorer,
+    *,
+    max_batch_size: int,
+    queue_size: int,
+    timeout: float,
+    breaker: CircuitBreaker,
+    metrics: Metrics,
 ) -> Runner:
     """Return the runner that suits the scorer's measured speed."""
     seconds = _full_batch_seconds(scorer, max(max_batch_size, MAX_BATCH_ITEMS))
@@ -241,7 +343,7 @@ def make_runner(
         "inline" if inline else "in a thread",
     )
     if inline:
-        return InlineRunner(scorer, on_batch=on_batch)
+        return InlineRunner(scorer, breaker=breaker, metrics=metrics)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="runner")
 
     def score(X: FloatArray) -> Awaitable[FloatArray]:
@@ -252,7 +354,9 @@ def make_runner(
         max_batch_size=max_batch_size,
         queue_size=queue_size,
         timeout=timeout,
-        on_batch=on_batch,
+        breaker=breaker,
+        metrics=metrics,
+        batch_seconds=seconds,
     )
 
 
@@ -265,11 +369,6 @@ def _full_batch_seconds(scorer: Scorer, rows: int) -> float:
         scorer.score(X)
         best = min(best, perf_counter() - start)
     return best
-
-
-def _give_up(answer: asyncio.Future[list[float]]) -> None:
-    if not answer.done():
-        answer.set_exception(DeadlineExceededError("The model did not answer in time."))
 
 
 def _settle(job: _Job, outcome: list[float] | ChurnServingError) -> None:
@@ -297,8 +396,13 @@ def _probabilities(scored: FloatArray, rows: int) -> list[float]:
 def _scoring_error(error: Exception) -> ChurnServingError:
     if isinstance(error, ChurnServingError):
         return error
-    logger.error("The model raised", exc_info=error)
-    return ScoringError("The model failed to score this input.")
+    scoring_error = ScoringError("The model failed to score this input.")
+    scoring_error.__cause__ = error
+    return scoring_error
+
+
+def _too_late() -> DeadlineExceededError:
+    return DeadlineExceededError("The model did not answer in time.")
 
 
 def _not_a_probability() -> ScoringError:

@@ -11,10 +11,18 @@
     │   ├── BodyTooLargeError         over the body limit
     │   ├── BodyTooSlowError          not complete in time
     │   ├── ClientGoneError           closed the connection before the answer
+    │   ├── MalformedHeaderError      a header that says nothing sensible
+    │   ├── UnauthorizedError         no API key, or a wrong one
     │   ├── UnsupportedMediaTypeError not sent as JSON
     │   └── ValidationFailedError     JSON, but not a valid customer
     ├── NotReadyError                 no model is loaded (yet, or any more)
-    ├── OverloadedError               the queue is full
+    │   └── RunnerUnreachableError    the model is another service, which does not answer
+    ├── ShedError                     refused at once, to keep what was promised to others
+    │   ├── OverloadedError           too much work
+    │   │   ├── QueueFullError        the queue is full
+    │   │   ├── DeadlineUnreachableError  the queue is too long for this deadline
+    │   │   └── TooManyBodiesError    too many bodies are on their way
+    │   └── BreakerOpenError          the model has failed too often
     ├── ScoringError                  the model raised or returned no probability
     └── DeadlineExceededError         the answer would have come too late
 
@@ -23,7 +31,7 @@ Status codes are given to these classes in one place, ``churn_serving.http.probl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,20 +39,28 @@ if TYPE_CHECKING:
 __all__ = [
     "BodyTooLargeError",
     "BodyTooSlowError",
+    "BreakerOpenError",
     "ChurnServingError",
     "ClientGoneError",
     "DataError",
     "DeadlineExceededError",
+    "DeadlineUnreachableError",
     "Failure",
     "MalformedBodyError",
+    "MalformedHeaderError",
     "ModelCorruptedError",
     "ModelError",
     "ModelNotFoundError",
     "NotReadyError",
     "OverloadedError",
+    "QueueFullError",
     "RequestError",
+    "RunnerUnreachableError",
     "ScoringError",
     "SettingsError",
+    "ShedError",
+    "TooManyBodiesError",
+    "UnauthorizedError",
     "UnsupportedMediaTypeError",
     "ValidationFailedError",
 ]
@@ -106,6 +122,14 @@ class ClientGoneError(RequestError):
     """The client closed the connection before it got its answer."""
 
 
+class MalformedHeaderError(RequestError):
+    """A header has a value that makes no sense."""
+
+
+class UnauthorizedError(RequestError):
+    """The request has no API key, or a wrong one."""
+
+
 class UnsupportedMediaTypeError(RequestError):
     """The body was not sent as JSON."""
 
@@ -118,8 +142,48 @@ class NotReadyError(ChurnServingError):
     """No model is loaded: the service starts or stops."""
 
 
-class OverloadedError(ChurnServingError):
+class RunnerUnreachableError(NotReadyError):
+    """The service that runs the model does not answer."""
+
+
+class ShedError(ChurnServingError):
+    """Work that is refused at once, to keep what was promised to others."""
+
+    reason: ClassVar[str]
+    """Why, as a label of ``ml_shed_total``."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds after which it is worth another try."""
+
+
+class OverloadedError(ShedError):
+    """There is more work than can be done in time."""
+
+
+class QueueFullError(OverloadedError):
     """There is more work waiting than the queue may hold."""
+
+    reason = "queue_full"
+
+
+class DeadlineUnreachableError(OverloadedError):
+    """The queue is so long that the answer would come after the deadline."""
+
+    reason = "deadline"
+
+
+class TooManyBodiesError(OverloadedError):
+    """Too many request bodies are arriving piece by piece."""
+
+    reason = "slow_bodies"
+
+
+class BreakerOpenError(ShedError):
+    """The model has failed so often that it is left alone for a while."""
+
+    reason = "breaker_open"
 
 
 class ScoringError(ChurnServingError):

@@ -1,166 +1,322 @@
-"""Every Prometheus metric of the service, and a way to record them that costs almost nothing.
+"""Every metric of the service, and what one process has counted.
 
-A prometheus_client histogram shared between processes takes several microseconds an observation,
-as long as a prediction. So each process tallies in plain lists, and adds its tallies to the real
-metrics once a second and whenever it is asked for them. A scrape may be a second behind for the
-other processes, never for good.
+Recording must cost next to nothing: an observation of a prometheus_client histogram that is shared
+between processes takes about ten microseconds, a third of a whole prediction. So a process counts
+in plain objects on its event loop, and ``churn_serving.exposition`` brings the processes together
+when somebody asks.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import os
 from bisect import bisect_left
-from typing import Any, Final
+from collections import deque
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-__all__ = ["FLUSH_SECONDS", "Metrics", "exposition"]
+    from churn_serving.errors import ShedError
 
-logger = logging.getLogger(__name__)
+__all__ = [
+    "CHURN_RATE_ROLLING",
+    "FAMILIES",
+    "ROLLING_WINDOW",
+    "Counter",
+    "Family",
+    "Gauge",
+    "Histogram",
+    "Metrics",
+    "Sample",
+]
 
-FLUSH_SECONDS: Final = 1.0
+ROLLING_WINDOW: Final = 1000
+"""Predictions that the rolling churn rate looks back on."""
 
-_MULTIPROCESS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
-_HTTP_BUCKETS: Final = (
+Merge: TypeAlias = Literal["sum", "max", "min"]
+Key: TypeAlias = tuple[str, tuple[str, ...]]
+
+_SECONDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0),
 )
-_INFERENCE_BUCKETS: Final = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0),
-)
-_BATCH_BUCKETS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+_MODEL: Final = "ml_"
+_CUSTOMERS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
-class _BulkHistogram(Histogram):
-    """A histogram that takes many observations at once."""
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric as Prometheus knows it.
 
-    def add(self, counts: list[int], total: float) -> None:
-        """Add the observations per bucket (the last is +Inf) and their sum."""
-        for bucket, count in zip(self._buckets, counts, strict=True):
-            if count:
-                bucket.inc(count)
-        self._sum.inc(total)
+    Attributes:
+        kind: What it is. A counter's samples carry the suffix ``_total``.
+        name: Without that suffix.
+        help: What it means, for whoever is on call.
+        labels: The names of its labels.
+        bounds: Upper bounds of a histogram's buckets, without the last, infinity.
+        merge: What the processes' gauges become together.
+    """
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: tuple[str, ...] = ()
+    bounds: tuple[float, ...] = ()
+    merge: Merge = "sum"
 
 
-HTTP_DURATION: Final = _BulkHistogram(
+def _counter(name: str, help_text: str, *labels: str) -> Family:
+    return Family("counter", name, help_text, labels)
+
+
+def _gauge(name: str, help_text: str, *labels: str, merge: Merge = "sum") -> Family:
+    return Family("gauge", name, help_text, labels, merge=merge)
+
+
+def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: str) -> Family:
+    return Family("histogram", name, help_text, labels, bounds)
+
+
+HTTP_DURATION: Final = _histogram(
     "http_request_duration_seconds",
-    "Time from a request's headers to its answer, by route and status. Unknown paths are 'other'.",
-    ["route", "status"],
-    buckets=_HTTP_BUCKETS,
+    "Time from a request's header to its answer, by route and status. Unknown paths are 'other'; "
+    "499 is a client that left.",
+    _SECONDS,
+    "route",
+    "status",
 )
-INFERENCE_DURATION: Final = _BulkHistogram(
-    "ml_inference_duration_seconds",
-    "Time of one call of the model, whatever the size of its batch.",
-    buckets=_INFERENCE_BUCKETS,
-)
-BATCH_SIZE: Final = _BulkHistogram(
-    "ml_batch_size", "Customers in one call of the model.", buckets=_BATCH_BUCKETS
-)
-PREDICTIONS: Final = Counter(
+HTTP_IN_FLIGHT: Final = _gauge("http_requests_in_flight", "Requests being answered.")
+PREDICTIONS: Final = _counter(
     "ml_predictions",
     "Customers scored, by model version and predicted outcome (churn or no_churn).",
-    ["model_version", "outcome"],
+    "model_version",
+    "outcome",
 )
-ERRORS: Final = Counter(
+CHURN_RATE_ROLLING: Final = _gauge(
+    "ml_churn_rate_rolling",
+    f"Share predicted to leave among the last {ROLLING_WINDOW} customers of all workers.",
+    "model_version",
+)
+INFERENCE_DURATION: Final = _histogram(
+    "ml_inference_duration_seconds",
+    "Time of one call of the model, whatever the size of its batch.",
+    _SECONDS[:-1],
+)
+BATCH_SIZE: Final = _histogram("ml_batch_size", "Customers in one call of the model.", _CUSTOMERS)
+ERRORS: Final = _counter(
     "ml_errors",
     "Requests that ended in an error, by route and kind of error.",
-    ["endpoint", "error_type"],
+    "endpoint",
+    "error_type",
+)
+QUEUE_WAIT: Final = _histogram(
+    "ml_queue_wait_seconds",
+    "Time from a request's queueing to its scoring; nothing queues for a model scored inline.",
+    _SECONDS[:-1],
+)
+QUEUE_DEPTH: Final = _gauge("ml_queue_depth", "Customers waiting for the model.")
+QUEUE_CAPACITY: Final = _gauge("ml_queue_capacity", "Customers that may wait for the model.")
+SHED: Final = _counter(
+    "ml_shed",
+    "Requests refused at once: queue_full, deadline (could not be met), breaker_open, slow_bodies.",
+    "reason",
+)
+DEADLINE_MISSED: Final = _counter(
+    "ml_deadline_missed", "Accepted requests whose answer was not ready in time (504)."
+)
+BREAKER_STATE: Final = _gauge(
+    "ml_breaker_state",
+    "Circuit breaker of the worst worker: 0 closed, 1 half open, 2 open.",
+    merge="max",
+)
+BREAKER_OPENED: Final = _counter("ml_breaker_opened", "How often a circuit breaker has opened.")
+MODEL_MEMORY: Final = _gauge(
+    "ml_model_memory_bytes",
+    "Size of the loaded model in one worker, as it would be pickled.",
+    "model_version",
+    merge="max",
+)
+MODEL_INFO: Final = _gauge(
+    "ml_model_info",
+    "1, with the registered model that is served.",
+    *("model_name", "model_version", "estimator"),
+    merge="max",
+)
+BUILD_INFO: Final = _gauge(
+    "ml_build_info",
+    "1, with the versions of the service and of what it runs on.",
+    *("version", "python", "bentoml", "scikit_learn"),
+    merge="max",
+)
+WORKERS: Final = _gauge("ml_workers", "Worker processes there should be.", merge="max")
+WORKERS_LIVE: Final = _gauge("ml_workers_live", "Worker processes there are.")
+WORKERS_READY: Final = _gauge("ml_workers_ready", "Worker processes that are ready for requests.")
+WRITE_ERRORS: Final = _counter(
+    "ml_metrics_write_errors",
+    "Times a worker could not write its figures for the others; theirs may be missing here.",
+)
+RESIDENT_MEMORY: Final = _gauge(
+    "process_resident_memory_bytes", "Resident memory of all workers; shared pages count in each."
+)
+CPU_SECONDS: Final = _counter("process_cpu_seconds", "CPU time of all workers, user and system.")
+OPEN_FDS: Final = _gauge("process_open_fds", "Open file descriptors of all workers.")
+START_TIME: Final = _gauge(
+    "process_start_time_seconds", "When the oldest worker was started, Unix time.", merge="min"
 )
 
+FAMILIES: Final = {
+    value.name: value for value in tuple(globals().values()) if isinstance(value, Family)
+}
 
-class _Tally:
-    """Observations that have not reached their histogram yet."""
 
-    __slots__ = ("_bounds", "_counts", "_flush_to", "_total")
+@dataclass(slots=True)
+class Counter:
+    """Only grows."""
 
-    def __init__(self, bounds: tuple[float, ...], flush_to: Any) -> None:  # noqa: ANN401 - a metric or its child
-        self._bounds = bounds
-        self._flush_to = flush_to
-        self._counts = [0] * (len(bounds) + 1)
-        self._total = 0.0
+    value: float = 0.0
+
+
+@dataclass(slots=True)
+class Gauge:
+    """Goes up and down."""
+
+    value: float = 0.0
+
+
+@dataclass(slots=True)
+class Histogram:
+    """How many observations fell into each bucket, and their sum."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._total += value
+        """Count one."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
 
-    def flush(self) -> None:
-        if any(self._counts):
-            counts, total = self._counts, self._total
-            self._counts = [0] * len(counts)
-            self._total = 0.0
-            self._flush_to.add(counts, total)
+
+Sample: TypeAlias = Counter | Gauge | Histogram
 
 
 class Metrics:
-    """What one process has seen since it last flushed. To be used on the event loop only.
+    """What one process has counted. To be used on its event loop only.
 
     Args:
         model_version: The label of its predictions.
+
+    Attributes:
+        recent: When each of the last predictions was made (``time.perf_counter``, which all
+            processes of a machine share), negative if it was not churn.
     """
 
     def __init__(self, model_version: str) -> None:
-        self._http: dict[tuple[str, int], _Tally] = {}
-        self._inference = _Tally(_INFERENCE_BUCKETS, INFERENCE_DURATION)
-        self._batch_size = _Tally(_BATCH_BUCKETS, BATCH_SIZE)
-        self._churn = self._no_churn = 0
-        # Both outcomes exist from the start, so that a rate over them has a first value.
-        self._predicted_churn = PREDICTIONS.labels(model_version, "churn")
-        self._predicted_no_churn = PREDICTIONS.labels(model_version, "no_churn")
+        self.model_version = model_version
+        self.recent: deque[float] = deque(maxlen=ROLLING_WINDOW)
+        self._samples: dict[Key, Sample] = {}
+        # Those of the hot path are looked up once. Both outcomes exist from the start, so that a
+        # rate over them has a first value.
+        self._http: dict[tuple[str, int], Histogram] = {}
+        self._inference = self._histogram(INFERENCE_DURATION)
+        self._batch_size = self._histogram(BATCH_SIZE)
+        self._queue_wait = self._histogram(QUEUE_WAIT)
+        self._churn = self._counter(PREDICTIONS, model_version, "churn")
+        self._no_churn = self._counter(PREDICTIONS, model_version, "no_churn")
+        self._counter(DEADLINE_MISSED)
+        self._counter(BREAKER_OPENED)
+        self._counter(WRITE_ERRORS)
+
+    def __iter__(self) -> Iterator[tuple[Family, tuple[str, ...], Sample]]:
+        for (name, labels), sample in self._samples.items():
+            yield FAMILIES[name], labels, sample
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request. The caller keeps the number of routes bounded."""
-        tally = self._http.get((route, status))
-        if tally is None:
-            child = HTTP_DURATION.labels(route, str(status))
-            tally = self._http[route, status] = _Tally(_HTTP_BUCKETS, child)
-        tally.observe(seconds)
+        histogram = self._http.get((route, status))
+        if histogram is None:
+            histogram = self._histogram(HTTP_DURATION, route, str(status))
+            self._http[route, status] = histogram
+        histogram.observe(seconds)
 
     def scored(self, customers: int, seconds: float) -> None:
         """Count one call of the model."""
         self._inference.observe(seconds)
         self._batch_size.observe(customers)
 
-    def predicted(self, *, customers: int, churn: int) -> None:
-        """Count predictions: for how many customers, and how many of them are to leave."""
-        self._churn += churn
-        self._no_churn += customers - churn
+    def waited(self, seconds: float) -> None:
+        """Count a request's time in the queue."""
+        self._queue_wait.observe(seconds)
+
+    def predicted(self, *, churn: bool) -> None:
+        """Count a prediction."""
+        if churn:
+            self._churn.value += 1
+            self.recent.append(perf_counter())
+        else:
+            self._no_churn.value += 1
+            self.recent.append(-perf_counter())
+
+    def predicted_batch(self, outcomes: list[Literal[0, 1]]) -> None:
+        """Count the predictions of one request."""
+        churn = sum(outcomes)
+        self._churn.value += churn
+        self._no_churn.value += len(outcomes) - churn
+        now = perf_counter()
+        self.recent.extend([now if outcome else -now for outcome in outcomes])
 
     def failed(self, route: str, error: BaseException) -> None:
-        """Count a request that ended in an error. Rare enough to be counted at once."""
-        ERRORS.labels(route, type(error).__name__).inc()
+        """Count a request that ended in an error."""
+        self._counter(ERRORS, route, type(error).__name__).value += 1
 
-    def flush(self) -> None:
-        """Add everything to the Prometheus metrics."""
-        for tally in (*self._http.values(), self._inference, self._batch_size):
-            tally.flush()
-        self._predicted_churn.inc(self._churn)
-        self._predicted_no_churn.inc(self._no_churn)
-        self._churn = self._no_churn = 0
+    def shed(self, error: ShedError) -> None:
+        """Count a request that was refused at once."""
+        self._counter(SHED, error.reason).value += 1
 
-    async def flush_regularly(self) -> None:
-        """Flush once a second, and once more when cancelled."""
-        try:
-            while True:
-                await asyncio.sleep(FLUSH_SECONDS)
-                self._try_to_flush()
-        finally:
-            self._try_to_flush()
+    def missed_deadline(self) -> None:
+        """Count an accepted request whose answer was not ready in time."""
+        self._counter(DEADLINE_MISSED).value += 1
 
-    def _try_to_flush(self) -> None:
-        try:
-            self.flush()
-        except Exception:  # metrics must not end because a disk was full for a while
-            logger.exception("The metrics could not be written")
+    def could_not_write(self) -> None:
+        """Count a failure to write the figures for the other processes."""
+        self._counter(WRITE_ERRORS).value += 1
 
+    def total(self, family: Family, value: float, *labels: str) -> None:
+        """Set a counter to a total that is counted elsewhere."""
+        self._counter(family, *labels).value = value
 
-def exposition() -> bytes:
-    """Return the metrics of all processes in Prometheus's text format."""
-    if _MULTIPROCESS_FOLDER not in os.environ:
-        return generate_latest(REGISTRY)
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # prometheus_client's own
-    return generate_latest(registry)
+    def gauge(self, family: Family, value: float, *labels: str) -> None:
+        """Set a gauge."""
+        key = family.name, labels
+        sample = self._samples.get(key)
+        if not isinstance(sample, Gauge):
+            sample = self._samples[key] = Gauge()
+        sample.value = value
+
+    def forget_predictions(self) -> None:
+        """Begin anew with the model's figures: it has not worked for a customer yet."""
+        for family, _, sample in self:
+            if not family.name.startswith(_MODEL):
+                continue
+            if isinstance(sample, Histogram):
+                sample.counts[:] = [0] * len(sample.counts)
+                sample.total = 0.0
+            elif isinstance(sample, Counter):
+                sample.value = 0.0
+        self.recent.clear()
+
+    def _counter(self, family: Family, *labels: str) -> Counter:
+        key = family.name, labels
+        sample = self._samples.get(key)
+        if not isinstance(sample, Counter):
+            sample = self._samples[key] = Counter()
+        return sample
+
+    def _histogram(self, family: Family, *labels: str) -> Histogram:
+        sample = Histogram(family.bounds)
+        self._samples[family.name, labels] = sample
+        return sample

@@ -46,7 +46,7 @@ class Predictor:
         """Answer ``POST /predict``."""
         churn = await self.runner.score_row(customer_row(customer))
         outcome = self._outcome(churn)
-        self._metrics.predicted(customers=1, churn=outcome)
+        self._metrics.predicted(churn=outcome == 1)
         return {
             "churn_prediction": outcome,
             "churn_probability": churn,
@@ -59,7 +59,7 @@ class Predictor:
         churn = await self.runner.score_row(customer_row(customer))
         elapsed = _milliseconds_since(start)
         outcome = self._outcome(churn)
-        self._metrics.predicted(customers=1, churn=outcome)
+        self._metrics.predicted(churn=outcome == 1)
         return {
             "prediction": outcome,
             "probability": {"no_churn": 1.0 - churn, "churn": churn},
@@ -74,7 +74,7 @@ class Predictor:
         elapsed = _milliseconds_since(start)
         threshold = self._threshold
         outcomes: list[Literal[0, 1]] = [1 if churn >= threshold else 0 for churn in scores]
-        self._metrics.predicted(customers=len(outcomes), churn=sum(outcomes))
+        self._metrics.predicted_batch(outcomes)
         return {
             "results": [
                 {

@@ -100,6 +100,8 @@ class Customer(Request):
 class CustomerBatch(Request):
     """Between 1 and 100 customers, scored by one call of the model."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [_EXAMPLE]}})
+
     items: Annotated[
         list[Customer],
         Field(min_length=1, max_length=MAX_BATCH_ITEMS, description="The customers."),

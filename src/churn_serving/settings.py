@@ -5,11 +5,19 @@ An instance is made once, by ``service.py``, and passed to whoever needs it.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import joblib
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FilePath,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from churn_serving.errors import SettingsError
 
@@ -21,6 +29,33 @@ ENV_PREFIX = "CHURN_"
 def available_cpus() -> int:
     """Return the CPUs this process may use: affinity and cgroup limits respected."""
     return int(joblib.cpu_count())
+
+
+_KEY_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_ORIGIN: Final = re.compile(r"https?://[^/\s,*]+")
+
+
+def _split(value: object) -> object:
+    """Read a list as operators write it: with commas."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _is_key_digest(value: str) -> str:
+    # A key itself would stand in process listings and crash reports.
+    if not _KEY_DIGEST.fullmatch(value):
+        raise ValueError("each must be sha256: and 64 hexadecimal digits; make api-key writes one")
+    return value
+
+
+def _is_origin(value: str) -> str:
+    if value != "*" and not _ORIGIN.fullmatch(value):
+        raise ValueError("each must be an origin like https://app.example.com, or * for any")
+    return value
+
+
+CommaSeparated: TypeAlias = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -51,8 +86,39 @@ class Settings(BaseSettings):
     ] = None
     request_timeout_seconds: Annotated[
         float,
-        Field(gt=0, le=300, description="For a body to arrive (408), then for its answer (504)."),
+        Field(
+            gt=0,
+            le=300,
+            description="From a request's header to its answer: a later body gets 408, a later "
+            "answer 504; X-Request-Timeout-Ms may shorten it.",
+        ),
     ] = 5.0
+    header_timeout_seconds: Annotated[
+        float,
+        Field(ge=1, le=300, description="A connection must send a whole request header in."),
+    ] = 10.0
+    idle_timeout_seconds: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=3600,
+            description="A connection is kept open between two requests; let it be longer than "
+            "the load balancer's.",
+        ),
+    ] = 75
+    drain_delay_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=300,
+            description="After SIGTERM: requests are still taken, but readiness says 503 and "
+            "connections are told to close.",
+        ),
+    ] = 1.0
+    drain_seconds: Annotated[
+        int,
+        Field(ge=1, le=3600, description="After that: for requests in flight to be answered."),
+    ] = 30
     # A full batch has about 25 KB; validating a megabyte of unknown fields would take a third of a
     # second, in which nobody else is answered.
     max_body_bytes: Annotated[int, Field(ge=1024, description="Larger request bodies get 413.")] = (
@@ -66,6 +132,26 @@ class Settings(BaseSettings):
         # A request for a full batch of customers must fit.
         Field(ge=100, description="Customers that may wait for the model; more get 429."),
     ] = 4096
+    max_waiting_bodies: Annotated[
+        int,
+        Field(ge=1, description="Bodies that may arrive piece by piece at a time; more get 429."),
+    ] = 512
+    breaker_failure_rate: Annotated[
+        float,
+        Field(gt=0, le=1, description="Share of failed calls that opens the circuit breaker."),
+    ] = 0.5
+    breaker_window_seconds: Annotated[
+        int, Field(ge=1, le=3600, description="Calls of so long ago count.")
+    ] = 60
+    breaker_min_calls: Annotated[
+        int, Field(ge=1, description="Fewer calls than these never open it.")
+    ] = 20
+    breaker_open_seconds: Annotated[
+        float, Field(gt=0, le=300, description="Until a failing model is tried again.")
+    ] = 5.0
+    breaker_fails_readiness: Annotated[
+        bool, Field(description="Not ready while the breaker is open.")
+    ] = False
     topology: Annotated[
         Literal["embedded", "split"],
         Field(
@@ -80,11 +166,56 @@ class Settings(BaseSettings):
         bool,
         Field(description="false: answer through BentoML's own request path; same answers."),
     ] = True
+    api_keys: Annotated[
+        CommaSeparated,
+        AfterValidator(lambda keys: tuple(map(_is_key_digest, keys))),
+        Field(description="sha256:DIGEST of each API key, with commas; none: no key is asked for."),
+    ] = ()
+    api_keys_file: Annotated[
+        FilePath | None,
+        Field(description="A file with one key, or its sha256:DIGEST, in each line."),
+    ] = None
+    metrics_public: Annotated[
+        bool, Field(description="/metrics needs no API key, as /health never does.")
+    ] = False
+    cors_origins: Annotated[
+        CommaSeparated,
+        AfterValidator(lambda origins: tuple(map(_is_origin, origins))),
+        Field(description="Origins whose pages may call, with commas; none: only our own."),
+    ] = ()
+    cors_credentials: Annotated[
+        bool, Field(description="Their browsers may send credentials along.")
+    ] = False
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        Field(description="debug logs each prediction."),
+    ] = "info"
+    log_format: Annotated[
+        Literal["auto", "json", "console"], Field(description="auto: console on a terminal.")
+    ] = "auto"
+    log_interval_seconds: Annotated[
+        float, Field(gt=0, description="Between two lines about the traffic.")
+    ] = 60.0
     access_log: Annotated[bool, Field(description="Log a line for each request.")] = False
     tracing: Annotated[
         bool,
         Field(description="Send OpenTelemetry spans (OTEL_EXPORTER_OTLP_ENDPOINT says where)."),
     ] = False
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if self.cors_credentials and "*" in self.cors_origins:
+            raise ValueError(
+                f"{ENV_PREFIX}CORS_CREDENTIALS with {ENV_PREFIX}CORS_ORIGINS=* would let any page "
+                "act for a signed-in user; name the origins"
+            )
+        if self.cors_credentials and not self.cors_origins:
+            raise ValueError(f"{ENV_PREFIX}CORS_CREDENTIALS needs {ENV_PREFIX}CORS_ORIGINS")
+        if self.metrics_public and not (self.api_keys or self.api_keys_file):
+            raise ValueError(
+                f"{ENV_PREFIX}METRICS_PUBLIC means nothing without {ENV_PREFIX}API_KEYS"
+            )
+        return self
 
 
 def load_settings() -> Settings:
@@ -97,7 +228,10 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{ENV_PREFIX}{str(failure['loc'][0]).upper()}: {failure['msg']}"
+            ": ".join(
+                (*(f"{ENV_PREFIX}{str(part).upper()}" for part in failure["loc"][:1]), message)
+            )
             for failure in error.errors(include_url=False, include_input=False)
+            if (message := failure["msg"].removeprefix("Value error, "))
         )
         raise SettingsError(f"Impossible settings. {problems}.") from None

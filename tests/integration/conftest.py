@@ -10,8 +10,8 @@ from starlette.testclient import TestClient
 
 from churn_serving.artifact import save_artifact
 from churn_serving.dataset import load_dataset
+from churn_serving.http.edge import Edge
 from churn_serving.http.fast_lane import FastLane
-from churn_serving.http.native_lane import NativeLane
 from churn_serving.training import CANDIDATES, _fit
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ def service(model_tag: str) -> ModuleType:
 def lanes(service: ModuleType) -> dict[str, ASGIApp]:
     """The application as it is served, and without its fast lane."""
     app = service.ChurnService.to_asgi()
-    assert type(app) is FastLane
-    assert type(app._app) is NativeLane
-    return {"fast": app, "native": app._app}
+    assert type(app) is Edge
+    assert type(app._app) is FastLane
+    behind = app._app._app
+    return {"fast": app, "native": Edge(behind, state=service.STATE, settings=service.SETTINGS)}
 
 
 @pytest.fixture(scope="module", params=["fast", "native"])

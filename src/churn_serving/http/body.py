@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import types
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from churn_serving.errors import BodyTooLargeError, BodyTooSlowError, ClientGoneError
+from churn_serving.context import DEADLINE
+from churn_serving.errors import (
+    BodyTooLargeError,
+    BodyTooSlowError,
+    ClientGoneError,
+    TooManyBodiesError,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
 
     from starlette.types import Message, Receive, Scope
 
-__all__ = ["is_json", "read_body"]
+__all__ = ["BodyReader", "is_json"]
 
 T = TypeVar("T")
 
@@ -28,47 +35,72 @@ def is_json(scope: Scope) -> bool:
     return False
 
 
-async def read_body(scope: Scope, receive: Receive, *, limit: int, seconds: float) -> bytes:
-    """Return the whole body.
+class BodyReader:
+    """Reads bodies.
 
     Args:
-        scope: The request.
-        receive: Where the body comes from.
-        limit: Bytes at most, announced or received.
-        seconds: Time it may take to arrive.
-
-    Raises:
-        BodyTooLargeError: The body has more than ``limit`` bytes.
-        BodyTooSlowError: The body was not complete in time.
-        ClientGoneError: The client closed the connection first.
+        max_bytes: Of one body, announced or received.
+        max_waiting: Bodies that may be waited for at a time, for each holds memory.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length" and value.isdigit() and int(value) > limit:
-            raise _too_large(limit)
-    # Nearly always the whole body is there at once. A timer would cost more than reading it, so
-    # none is set before something has to be waited for.
-    reading = receive().__await__()
-    try:
-        waits_for = reading.send(None)
-    except StopIteration as done:
-        message: Message = done.value
-        if not message.get("more_body", False):
-            return _limited(_chunk(message), limit)
-        waiting = receive()
-    else:
-        message = {"type": "http.request"}
-        waiting = _resumed(reading, waits_for)
-    try:
-        async with asyncio.timeout(seconds):
-            body = bytearray(_chunk(message))
-            while True:
-                message = await waiting
-                body += _chunk(message)
-                if len(body) > limit or not message.get("more_body", False):
-                    return _limited(bytes(body), limit)
-                waiting = receive()
-    except TimeoutError:
-        raise BodyTooSlowError("The request body did not arrive in time.") from None
+
+    def __init__(self, *, max_bytes: int, max_waiting: int) -> None:
+        self._max_bytes = max_bytes
+        self._max_waiting = max_waiting
+        self._waiting = 0
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the whole body.
+
+        Raises:
+            BodyTooLargeError: The body has too many bytes.
+            BodyTooSlowError: The body was not complete before the request's deadline.
+            ClientGoneError: The client closed the connection first.
+            TooManyBodiesError: The body would have to be waited for, and too many are.
+        """
+        for name, value in scope["headers"]:
+            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
+                raise self._too_large()
+        # Nearly always the whole body is there at once. A timer would cost more than reading it,
+        # so none is set before something has to be waited for.
+        reading = receive().__await__()
+        try:
+            waits_for = reading.send(None)
+        except StopIteration as done:
+            message: Message = done.value
+            if not message.get("more_body", False):
+                return self._limited(_chunk(message))
+            rest = self._read_rest(bytearray(_chunk(message)), receive(), receive)
+        else:
+            rest = self._read_rest(bytearray(), _resumed(reading, waits_for), receive)
+        if self._waiting >= self._max_waiting:
+            rest.close()
+            raise TooManyBodiesError("Too many request bodies are arriving piece by piece.")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(DEADLINE.get() - perf_counter()):
+                return await rest
+        except TimeoutError:
+            raise BodyTooSlowError("The request body did not arrive in time.") from None
+        finally:
+            self._waiting -= 1
+
+    async def _read_rest(
+        self, body: bytearray, waiting: Awaitable[Message], receive: Receive
+    ) -> bytes:
+        while True:
+            message = await waiting
+            body += _chunk(message)
+            if len(body) > self._max_bytes or not message.get("more_body", False):
+                return self._limited(bytes(body))
+            waiting = receive()
+
+    def _limited(self, body: bytes) -> bytes:
+        if len(body) > self._max_bytes:
+            raise self._too_large()
+        return body
+
+    def _too_large(self) -> BodyTooLargeError:
+        return BodyTooLargeError(f"The request body is larger than {self._max_bytes} bytes.")
 
 
 @types.coroutine
@@ -92,13 +124,3 @@ def _chunk(message: Message) -> bytes:
         raise ClientGoneError("The client closed the connection.")
     chunk: bytes = message.get("body", b"")
     return chunk
-
-
-def _limited(body: bytes, limit: int) -> bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
-
-
-def _too_large(limit: int) -> BodyTooLargeError:
-    return BodyTooLargeError(f"The request body is larger than {limit} bytes.")

@@ -6,11 +6,12 @@ and its document describes BentoML's own errors, so page and document are ours.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import TypeAdapter
-from starlette.applications import Starlette
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
@@ -23,14 +24,37 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaMode
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import BaseRoute
 
-__all__ = ["DOCS", "OPENAPI", "docs_app", "openapi"]
+__all__ = ["DOCS", "HTML_PAGES", "INDEX", "OPENAPI", "docs_routes", "openapi"]
 
+INDEX: Final = "/"
 DOCS: Final = "/docs"
 OPENAPI: Final = "/openapi.json"
+HTML_PAGES: Final = (INDEX, DOCS)
 
+_SCRIPT: Final = (
+    'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true});'
+)
+_SCRIPT_HASH: Final = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+_PAGE_POLICY: Final = "; ".join(
+    (
+        "default-src 'none'",
+        "connect-src 'self'",
+        "img-src 'self' data:",
+        f"script-src 'self' 'sha256-{_SCRIPT_HASH}'",
+        "style-src 'self' 'unsafe-inline'",  # Swagger UI styles its elements one by one
+        "frame-ancestors 'none'",
+    )
+)
+_SECURITY_SCHEMES: Final = {
+    "securitySchemes": {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+}
 _REF: Final = "#/components/schemas/{model}"
-_PAGE: Final = """<!DOCTYPE html>
+_PAGE: Final = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -42,32 +66,31 @@ _PAGE: Final = """<!DOCTYPE html>
 <body>
 <div id="swagger-ui"></div>
 <script src="/static_content/swagger-ui-bundle.js"></script>
-<script>
-SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true});
-</script>
+<script>{_SCRIPT}</script>
 </body>
 </html>
 """
 
 
-def docs_app(*, version: str) -> Starlette:
-    """Return the application that serves the documentation.
+def docs_routes(*, version: str, keys: bool) -> list[BaseRoute]:
+    """Return the routes of the documentation.
 
     Args:
         version: The version of the package, shown on the page.
+        keys: Whether requests need an API key.
     """
-    document = openapi(version=version)
+    document = openapi(version=version, keys=keys)
 
     async def page(_: Request) -> Response:
-        return HTMLResponse(_PAGE)
+        return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY})
 
     async def spec(_: Request) -> Response:
         return JSONResponse(document)
 
-    return Starlette(routes=[Route("/", page), Route(DOCS, page), Route(OPENAPI, spec)])
+    return [*(Route(path, page) for path in HTML_PAGES), Route(OPENAPI, spec)]
 
 
-def openapi(*, version: str) -> dict[str, Any]:
+def openapi(*, version: str, keys: bool) -> dict[str, Any]:
     """Return the OpenAPI document of the JSON routes."""
     adapters: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
         (ErrorAnswer, "serialization", TypeAdapter(ErrorAnswer)),
@@ -103,7 +126,8 @@ def openapi(*, version: str) -> dict[str, Any]:
             "description": "Predicts which telecom customers are about to leave.",
         },
         "paths": paths,
-        "components": {"schemas": definitions["$defs"]},
+        "components": {"schemas": definitions["$defs"], **(_SECURITY_SCHEMES if keys else {})},
+        **({"security": [{"bearer": []}, {"header": []}]} if keys else {}),
     }
 
 

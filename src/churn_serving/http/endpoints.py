@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from churn_serving.errors import MalformedBodyError, ValidationFailedError
 from churn_serving.prediction import Predictor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from churn_serving.errors import Failure, RequestError
 
-__all__ = ["ENDPOINTS", "PREDICT", "PREDICT_V1", "PREDICT_V1_BATCH", "Endpoint"]
+__all__ = ["ENDPOINTS", "PREDICT", "PREDICT_V1", "PREDICT_V1_BATCH", "Endpoint", "warm_up"]
 
 PREDICT: Final = "/predict"
 PREDICT_V1: Final = "/api/v1/predict"
@@ -56,6 +57,11 @@ class Endpoint(Generic[In, Out]):
     response: type[Out]
     handle: Callable[[Predictor, In], Coroutine[Any, Any, Out]]
     validate_json: Callable[[bytes], In]
+
+    @property
+    def example(self) -> bytes:
+        """A valid body, as the documentation shows it."""
+        return to_json(self.request.model_json_schema()["example"])
 
     def parse(self, body: bytes) -> In:
         """Return the validated body.
@@ -107,6 +113,16 @@ ENDPOINTS: Final[Mapping[str, Endpoint[Any, Any]]] = {
         Predictor.predict_batch,
     ),
 }
+
+
+async def warm_up(predictor: Predictor) -> None:
+    """Answer the example of each route, from bytes to bytes.
+
+    Raises:
+        ChurnServingError: The model cannot answer.
+    """
+    for endpoint in ENDPOINTS.values():
+        to_json(await endpoint.handle(predictor, endpoint.parse(endpoint.example)))
 
 
 def _refusal(errors: list[ErrorDetails]) -> RequestError:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
-from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic_core import to_json
 
 from churn_serving.errors import ClientGoneError
-from churn_serving.http.body import is_json, read_body
+from churn_serving.http.body import is_json
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.http.problems import send_error, send_json
 
@@ -25,10 +24,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from churn_serving.http.endpoints import Endpoint
+    from churn_serving.http.body import BodyReader
     from churn_serving.http.state import ServiceState
-    from churn_serving.prediction import Predictor
-    from churn_serving.settings import Settings
 
 __all__ = ["FastLane"]
 
@@ -41,47 +38,31 @@ class FastLane:
     Args:
         app: Where everything else goes.
         state: Holds the predictor once the model is loaded.
-        settings: The limits of a request.
+        bodies: Reads the requests' bodies.
     """
 
-    def __init__(self, app: ASGIApp, *, state: ServiceState, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, *, state: ServiceState, bodies: BodyReader) -> None:
         self._app = app
         self._state = state
-        self._max_body_bytes = settings.max_body_bytes
-        self._seconds = settings.request_timeout_seconds
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            endpoint = ENDPOINTS.get(scope["path"])
-            predictor = self._state.predictor
-            if endpoint is not None and predictor is not None and is_json(scope):
-                start = perf_counter()
-                status = await self._answer(endpoint, predictor, scope, receive, send)
-                self._state.metrics.answered(scope["path"], status, perf_counter() - start)
-                return
-        await self._app(scope, receive, send)
-
-    async def _answer(
-        self,
-        endpoint: Endpoint[Any, Any],
-        predictor: Predictor,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-    ) -> int:
+        endpoint = ENDPOINTS.get(scope["path"]) if scope["type"] == "http" else None
+        predictor = self._state.predictor
+        if endpoint is None or predictor is None or scope["method"] != "POST" or not is_json(scope):
+            await self._app(scope, receive, send)
+            return
         try:
-            body = await read_body(
-                scope, receive, limit=self._max_body_bytes, seconds=self._seconds
-            )
+            body = await self._bodies.read(scope, receive)
             answering = endpoint.handle(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
                 answering = _unless_gone(answering, receive)
             answer = to_json(await answering)
         except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
-            return await send_error(send, error, route=scope["path"], metrics=self._state.metrics)
-        await send_json(send, HTTPStatus.OK, answer)
-        return HTTPStatus.OK
+            await send_error(send, error, route=scope["path"], metrics=self._state.metrics)
+        else:
+            await send_json(send, HTTPStatus.OK, answer)
 
 
 async def _unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:

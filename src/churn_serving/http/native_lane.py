@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import (
@@ -18,24 +17,22 @@ from churn_serving.errors import (
     NotReadyError,
     UnsupportedMediaTypeError,
 )
-from churn_serving.http.body import is_json, read_body
-from churn_serving.http.docs import DOCS, OPENAPI
+from churn_serving.http.body import is_json
 from churn_serving.http.endpoints import ENDPOINTS
-from churn_serving.http.observability import METRICS
 from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, send_error, send_status
+from churn_serving.http.routes import route_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from churn_serving.http.body import BodyReader
     from churn_serving.http.state import ServiceState
-    from churn_serving.settings import Settings
 
 __all__ = ["NativeLane", "reported"]
 
 _FIRST_ERROR_STATUS: Final = 400
-_KNOWN_PATHS: Final = {*ENDPOINTS, "/", DOCS, OPENAPI, METRICS, "/livez", "/readyz"}
 
 # BentoML hides an exception behind its own answer; the request keeps it here for ours. A list,
 # because BentoML runs the request in a task of its own, with a copy of the context.
@@ -59,47 +56,44 @@ class NativeLane:
     Args:
         app: BentoML's own application.
         state: Holds the predictor once the model is loaded.
-        settings: The limits of a request.
+        bodies: Reads the requests' bodies.
     """
 
-    def __init__(self, app: ASGIApp, *, state: ServiceState, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, *, state: ServiceState, bodies: BodyReader) -> None:
         self._app = app
         self._state = state
-        self._max_body_bytes = settings.max_body_bytes
-        self._seconds = settings.request_timeout_seconds
+        self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start = perf_counter()
         try:
             if scope["method"] == "POST" and scope["path"] in ENDPOINTS:
                 receive = await self._checked(scope, receive)
         except ChurnServingError as error:
-            status = await self._refuse(scope, send, error)
+            await self._refuse(scope, send, error)
         else:
-            status = await self._answer(scope, receive, send)
-        self._state.metrics.answered(_route(scope), status, perf_counter() - start)
+            await self._answer(scope, receive, send)
 
-    async def _refuse(self, scope: Scope, send: Send, error: Exception) -> int:
-        return await send_error(send, error, route=_route(scope), metrics=self._state.metrics)
+    async def _refuse(self, scope: Scope, send: Send, error: Exception) -> None:
+        await send_error(send, error, route=route_of(scope), metrics=self._state.metrics)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         """Refuse what BentoML would take or answer differently; return the body, to be read again.
 
         Raises:
-            ChurnServingError: What ``read_body`` and ``Endpoint.parse`` raise, a content type that
-                is not JSON, or no model.
+            ChurnServingError: What ``BodyReader.read`` and ``Endpoint.parse`` raise, a content type
+                that is not JSON, or no model.
         """
         if self._state.predictor is None:
-            raise NotReadyError("The model is not loaded.")
+            raise NotReadyError(self._state.failure or "The model is not loaded.")
         if not is_json(scope):
             raise UnsupportedMediaTypeError(
                 "Send the body as JSON, with the header Content-Type: application/json."
             )
-        body = await read_body(scope, receive, limit=self._max_body_bytes, seconds=self._seconds)
+        body = await self._bodies.read(scope, receive)
         ENDPOINTS[scope["path"]].parse(body)
         unread = True
 
@@ -112,7 +106,7 @@ class NativeLane:
 
         return receive_again
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass BentoML's answer on, but write an error as the contract has it."""
         errors: list[ChurnServingError] = []
         _errors.set(errors)
@@ -122,6 +116,8 @@ class NativeLane:
             nonlocal start
             if message["type"] == "http.response.start":
                 start = message
+                # Whose software this is need not concern a stranger.
+                start["headers"] = [pair for pair in start["headers"] if pair[0] != b"server"]
             if start["status"] < _FIRST_ERROR_STATUS:
                 await send(message)
 
@@ -130,18 +126,12 @@ class NativeLane:
         except Exception as error:
             if start["status"] < _FIRST_ERROR_STATUS:
                 raise  # half an answer is out: only closing the connection can say so
-            return await self._refuse(scope, send, error)
+            await self._refuse(scope, send, error)
+            return
         status: int = start["status"]
         if errors:
-            return await self._refuse(scope, send, errors[-1])
-        if status >= _FIRST_ERROR_STATUS and status != CLIENT_CLOSED_REQUEST:
+            await self._refuse(scope, send, errors[-1])
+        elif status >= _FIRST_ERROR_STATUS and status != CLIENT_CLOSED_REQUEST:
             # 405 must say what is allowed.
             kept = [header for header in start["headers"] if header[0] == b"allow"]
             await send_status(send, status, kept)
-        return status
-
-
-def _route(scope: Scope) -> str:
-    """Return the path if it is one of ours, so that strangers cannot make labels up."""
-    path: str = scope["path"]
-    return path if path in _KNOWN_PATHS else "other"

@@ -1,33 +1,44 @@
-"""What Prometheus asks for."""
+"""What Prometheus and people ask about the running service."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from churn_serving.metrics import exposition
+from churn_serving.exposition import exposition
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
+    from starlette.routing import BaseRoute
 
     from churn_serving.http.state import ServiceState
 
-__all__ = ["METRICS", "observability_app"]
+__all__ = ["METRICS", "MODEL", "observability_routes"]
 
 METRICS: Final = "/metrics"
+MODEL: Final = "/metrics/model"
 
 
-def observability_app(state: ServiceState) -> Starlette:
-    """Return the application that serves ``/metrics``: all processes in one exposition."""
+def observability_routes(state: ServiceState, *, update: Callable[[], None]) -> list[BaseRoute]:
+    """Return the routes of the metrics: all processes in one exposition.
+
+    Args:
+        state: Has the metrics.
+        update: Sets the gauges of this process to what is true now.
+    """
 
     async def metrics(_: Request) -> Response:
-        # Here, on the event loop, like everything that is tallied: a tally knows no threads.
-        state.metrics.flush()
-        return Response(await run_in_threadpool(exposition), media_type=CONTENT_TYPE_LATEST)
+        update()
+        # On the event loop, like everything that is counted: a counter knows no threads.
+        text = exposition(state.metrics, state.exchange)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route(METRICS, metrics)])
+    async def model(_: Request) -> Response:
+        return JSONResponse({**state.model, "model_load_time_seconds": state.model_load_seconds})
+
+    return [Route(METRICS, metrics), Route(MODEL, model)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from pydantic import BaseModel, Field
@@ -12,19 +13,27 @@ from pydantic_core import to_json
 from churn_serving.errors import (
     BodyTooLargeError,
     BodyTooSlowError,
+    BreakerOpenError,
     ChurnServingError,
     ClientGoneError,
     DataError,
     DeadlineExceededError,
+    DeadlineUnreachableError,
     MalformedBodyError,
+    MalformedHeaderError,
     ModelCorruptedError,
     ModelError,
     ModelNotFoundError,
     NotReadyError,
     OverloadedError,
+    QueueFullError,
     RequestError,
+    RunnerUnreachableError,
     ScoringError,
     SettingsError,
+    ShedError,
+    TooManyBodiesError,
+    UnauthorizedError,
     UnsupportedMediaTypeError,
     ValidationFailedError,
 )
@@ -41,9 +50,11 @@ __all__ = [
     "CLIENT_CLOSED_REQUEST",
     "STATUS_OF",
     "ErrorAnswer",
+    "Header",
     "send_error",
     "send_json",
     "send_status",
+    "sentence_of",
 ]
 
 logger = logging.getLogger(__name__)
@@ -54,13 +65,21 @@ CLIENT_CLOSED_REQUEST: Final = 499
 STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
     RequestError: HTTPStatus.BAD_REQUEST,
     MalformedBodyError: HTTPStatus.BAD_REQUEST,
+    MalformedHeaderError: HTTPStatus.BAD_REQUEST,
+    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
     ClientGoneError: CLIENT_CLOSED_REQUEST,
     BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
     BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     ValidationFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
     OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
+    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
+    DeadlineUnreachableError: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyBodiesError: HTTPStatus.TOO_MANY_REQUESTS,
+    ShedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    BreakerOpenError: HTTPStatus.SERVICE_UNAVAILABLE,
     NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    RunnerUnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
     DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
     ScoringError: HTTPStatus.INTERNAL_SERVER_ERROR,
     # These stop the start; should one ever reach a request, it is not the caller's fault.
@@ -79,10 +98,10 @@ _SENTENCES: Final[dict[int, str]] = {
     HTTPStatus.GATEWAY_TIMEOUT: "The answer was not ready in time.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error happened; the server's log has it.",
 }
-_RETRY_AFTER: Final = (b"retry-after", b"1")
 _RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+_CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 # The rest of the body may still come; nobody is going to read it.
-_UNREAD: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
+_UNREAD: Final = (BodyTooSlowError, BodyTooLargeError, TooManyBodiesError)
 _CLOSE: Final = (b"connection", b"close")
 _CONTENT_TYPE: Final = (b"content-type", b"application/json")
 
@@ -120,32 +139,45 @@ async def send_json(send: Send, status: int, body: bytes, headers: Sequence[Head
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: Exception, *, route: str, metrics: Metrics) -> int:
-    """Count an error and send the answer that the contract gives to it.
+async def send_error(send: Send, error: Exception, *, route: str, metrics: Metrics) -> None:
+    """Count an error, log it if it is ours, and send the answer that the contract gives to it.
 
-    An error that nobody foresaw is logged, and its answer shows no internals.
-
-    Returns:
-        The status, for the metrics of the request.
+    An error that nobody foresaw has an answer without internals.
     """
     metrics.failed(route, error)
     status: int = HTTPStatus.INTERNAL_SERVER_ERROR
+    headers: list[Header] = []
+    detail: Sequence[Failure] = ()
     if isinstance(error, ChurnServingError):
         status = STATUS_OF[type(error)]
-    else:
-        logger.error("An unexpected error while answering", exc_info=error)
+    if isinstance(error, ShedError):
+        metrics.shed(error)
+        headers.append((b"retry-after", str(max(1, ceil(error.retry_after))).encode()))
+    elif isinstance(error, DeadlineExceededError):
+        metrics.missed_deadline()
+    elif isinstance(error, UnauthorizedError):
+        headers.append(_CHALLENGE)
+    if isinstance(error, _UNREAD):
+        headers.append(_CLOSE)
+    if isinstance(error, RequestError):
+        detail = error.detail
+    if status == CLIENT_CLOSED_REQUEST:
+        return
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        logger.error("A request could not be answered", exc_info=error)
         await send_status(send, status)
-    elif status != CLIENT_CLOSED_REQUEST:
-        detail = error.detail if isinstance(error, RequestError) else []
-        await _send(send, status, str(error), detail)
-    return status
+    else:
+        await _send(send, status, str(error), detail, headers)
+
+
+def sentence_of(status: int) -> str:
+    """Return what the contract says about a bare status."""
+    return _SENTENCES.get(status) or f"{HTTPStatus(status).phrase}."
 
 
 async def send_status(send: Send, status: int, headers: Sequence[Header] = ()) -> None:
     """Send the answer that the contract gives to a bare status."""
-    sentence = _SENTENCES.get(status) or f"{HTTPStatus(status).phrase}."
-    await _send(send, status, sentence, (), headers)
+    await _send(send, status, sentence_of(status), (), headers)
 
 
 async def _send(
@@ -153,11 +185,9 @@ async def _send(
     status: int,
     sentence: str,
     detail: Sequence[Failure],
-    headers: Sequence[Header] = (),
+    headers: Sequence[Header],
 ) -> None:
-    if status in _RETRYABLE:
-        headers = [*headers, _RETRY_AFTER]
-    if status in _UNREAD:
-        headers = [*headers, _CLOSE]
+    if status in _RETRYABLE and all(name != b"retry-after" for name, _ in headers):
+        headers = [*headers, (b"retry-after", b"1")]
     body = to_json({"error": sentence, "detail": list(detail)})
     await send_json(send, status, body, headers)

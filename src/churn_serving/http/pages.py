@@ -1,0 +1,69 @@
+"""The routes that are asked for with GET: documentation, probes, metrics."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
+from churn_serving.http.health import LIVENESS, READINESS, health_routes
+from churn_serving.http.observability import METRICS, MODEL, observability_routes
+from churn_serving.http.problems import sentence_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from churn_serving.http.state import ServiceState
+
+__all__ = ["PAGES", "paged"]
+
+PAGES: Final = (INDEX, DOCS, OPENAPI, LIVENESS, READINESS, METRICS, MODEL)
+
+
+def paged(
+    app: ASGIApp, *, state: ServiceState, update: Callable[[], None], version: str, keys: bool
+) -> ASGIApp:
+    """Return the application with the pages before it; what is no page falls through.
+
+    Args:
+        app: Answers everything else.
+        state: What the probes and the metrics tell.
+        update: Sets the gauges of this process to what is true now.
+        version: The version of the package.
+        keys: Whether requests need an API key.
+    """
+    pages = Starlette(
+        routes=[
+            *docs_routes(version=version, keys=keys),
+            *health_routes(state),
+            *observability_routes(state, update=update),
+        ],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        is_page = scope["type"] == "http" and scope["path"] in PAGES
+        await (pages if is_page else app)(scope, receive, send)
+
+    return answer
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    """Answer 405 as the contract has it, with what is allowed."""
+    status, headers = HTTPStatus.INTERNAL_SERVER_ERROR.value, None
+    if isinstance(error, HTTPException):
+        status, headers = error.status_code, error.headers
+    return JSONResponse({"error": sentence_of(status), "detail": []}, status, headers)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    """Answer 500 without internals; the server logs the error."""
+    return _refused(request, error)

@@ -1,0 +1,85 @@
+"""What the operating system says of this process and of the workers beside it.
+
+Looked up once a second, so that a probe or a scrape costs a few attribute reads.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import psutil
+
+__all__ = ["Process", "Siblings"]
+
+_WORKER: Final = "_bentoml_impl.worker.service"
+
+
+class Process:
+    """This process's own figures, as of the last ``refresh``.
+
+    Attributes:
+        started: When it was started, Unix time.
+        memory_bytes: Resident memory.
+        cpu_seconds: User and system time so far.
+        cpu_percent: Of one core, between the last two refreshes.
+        open_fds: Open file descriptors.
+    """
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self.started: float = self._process.create_time()
+        self.memory_bytes = 0
+        self.cpu_seconds = 0.0
+        self.cpu_percent = 0.0
+        self.open_fds = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look the figures up."""
+        with self._process.oneshot():
+            times = self._process.cpu_times()
+            self.memory_bytes = self._process.memory_info().rss
+            self.cpu_percent = self._process.cpu_percent()
+        self.cpu_seconds = times.user + times.system
+        self.open_fds = self._process.num_fds() if hasattr(self._process, "num_fds") else 0
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Seconds since it was started."""
+        return time.time() - self.started
+
+
+class Siblings:
+    """The processes that were started beside this one, by the same supervisor.
+
+    Outside a container BentoML's supervisor replaces a worker that has died. Inside it leaves that
+    to the platform, which only knows the container: the workers that remain must say so.
+    """
+
+    PATIENCE_SECONDS: Final = 10.0
+
+    def __init__(self, *, expected: int) -> None:
+        self._parent = psutil.Process().parent()
+        self._expected = expected
+        self._complete_at = time.monotonic()
+        self._were_complete = False
+
+    def refresh(self) -> None:
+        """Count them. Takes milliseconds on a machine with many processes."""
+        try:
+            running = [
+                child
+                for child in (self._parent.children() if self._parent else [])
+                if child.status() != psutil.STATUS_ZOMBIE and _WORKER in child.cmdline()
+            ]
+        except psutil.Error:
+            return  # nothing can be said of them; this one is alive in any case
+        if len(running) >= self._expected:
+            self._were_complete = True
+            self._complete_at = time.monotonic()
+
+    @property
+    def one_is_missing(self) -> bool:
+        """Whether one of them has been dead for longer than a replacement takes."""
+        return self._were_complete and time.monotonic() - self._complete_at > self.PATIENCE_SECONDS
