@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictor"]
 
+logger = logging.getLogger(__name__)
+
 
 class Predictor:
     """Answers for one registered model.
@@ -41,12 +44,12 @@ class Predictor:
         self._model_version = model_tag.partition(":")[2]
         self._threshold = threshold
         self._metrics = metrics
+        self._logs = logger.isEnabledFor(logging.DEBUG)
 
     async def predict(self, customer: Customer) -> Prediction:
         """Answer ``POST /predict``."""
         churn = await self.runner.score_row(customer_row(customer))
-        outcome = self._outcome(churn)
-        self._metrics.predicted(churn=outcome == 1)
+        outcome = self._decide(churn)
         return {
             "churn_prediction": outcome,
             "churn_probability": churn,
@@ -58,8 +61,7 @@ class Predictor:
         start = perf_counter()
         churn = await self.runner.score_row(customer_row(customer))
         elapsed = _milliseconds_since(start)
-        outcome = self._outcome(churn)
-        self._metrics.predicted(churn=outcome == 1)
+        outcome = self._decide(churn)
         return {
             "prediction": outcome,
             "probability": {"no_churn": 1.0 - churn, "churn": churn},
@@ -88,8 +90,13 @@ class Predictor:
             "total_inference_time_ms": elapsed,
         }
 
-    def _outcome(self, churn: float) -> Literal[0, 1]:
-        return 1 if churn >= self._threshold else 0
+    def _decide(self, churn: float) -> Literal[0, 1]:
+        """Return whether the customer is predicted to leave, and count it."""
+        leaves = churn >= self._threshold
+        self._metrics.predicted(churn=leaves)
+        if self._logs:
+            logger.debug("Prediction", extra={"churn_probability": churn, "churn": leaves})
+        return 1 if leaves else 0
 
 
 def _milliseconds_since(start: float) -> float:

@@ -151,7 +151,7 @@ class Worker:
             except Exception as error:  # whatever its client raises, it did not answer
                 logger.debug("The runner does not answer", exc_info=error)
                 reachable = False
-            if reachable != self._state.runner_reachable:
+            if reachable != self._state.runner_reachable and not self._state.draining:
                 logger.warning("The runner answers" if reachable else "The runner does not answer")
             self._state.runner_reachable = reachable
             await asyncio.sleep(_RUNNER_CHECK_SECONDS)
