@@ -22,7 +22,7 @@ TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve dev test lint bench lock clean
+.PHONY: help setup train serve dev test lint bench chaos bento image image-test api-key lock clean
 
 help: ## List the targets
 	@echo 'usage: make TARGET [PORT=3000] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
@@ -68,6 +68,24 @@ lint: $(STAMP) ## Check style and types
 
 bench: $(BENCH_STAMP) ## Compare with other ways to serve the model (ARGS=--help lists what it can do)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(STAMP) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+bento: $(STAMP) ## Build the Bento, and try it once
+	@$(TRAIN_IF_MISSING)
+	@$(BIN)/python deploy/bento.py
+
+image: bento ## Build the container image of the Bento (ENGINE=docker, podman or buildah)
+	@$(BIN)/python deploy/container/image.py build
+
+image-test: image ## Run the image hardened, and check what it does
+	@$(BIN)/python deploy/container/image.py test
+
+api-key: ## Make an API key, and the digest that the service needs of it
+	@$(PYTHON) -c 'import hashlib, secrets; key = secrets.token_urlsafe(32); \
+		print(f"key (for the caller):            {key}"); \
+		print(f"digest (for CHURN_API_KEYS):     sha256:{hashlib.sha256(key.encode()).hexdigest()}")'
 
 $(BENCH_STAMP): $(STAMP) requirements-bench.txt
 	$(SAY) 'Installing what the benchmark needs'

@@ -213,7 +213,7 @@ class ContractService(bentoml.Service[Any]):
         app = paged(
             app,
             state=STATE,
-            update=WORKER.reporter.update,
+            refresh=WORKER.reporter.refresh,
             version=__version__,
             keys=bool(KEY_DIGESTS),
         )

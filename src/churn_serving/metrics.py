@@ -14,6 +14,13 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from churn_serving.errors import (
+    BreakerOpenError,
+    DeadlineUnreachableError,
+    QueueFullError,
+    TooManyBodiesError,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -227,6 +234,14 @@ class Metrics:
         self._queue_wait = self._histogram(QUEUE_WAIT)
         self._churn = self._counter(PREDICTIONS, model_version, "churn")
         self._no_churn = self._counter(PREDICTIONS, model_version, "no_churn")
+        # Likewise all that should stay at zero: Prometheus sees no jump from nothing to one.
+        for error in (
+            QueueFullError,
+            DeadlineUnreachableError,
+            TooManyBodiesError,
+            BreakerOpenError,
+        ):
+            self._counter(SHED, error.reason)
         self._counter(DEADLINE_MISSED)
         self._counter(BREAKER_OPENED)
         self._counter(WRITE_ERRORS)

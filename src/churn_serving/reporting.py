@@ -75,27 +75,24 @@ class Reporter:
         second = 0
         try:
             while True:
-                self._refresh()
+                self.refresh()
+                if monotonic() - self._logged_at >= self._log_interval:
+                    self._log_traffic()
                 if second % _SIBLINGS_EVERY == 0:
                     await asyncio.to_thread(self._siblings.refresh)
                 second += 1
                 await asyncio.sleep(REFRESH_SECONDS)
         finally:
-            self._refresh()
+            self.refresh()
             self._log_traffic()
 
-    def update(self) -> None:
-        """Set the gauges to what is true now."""
-        self._process.refresh()
-        self._metrics.gauge(RESIDENT_MEMORY, self._process.memory_bytes)
-        self._metrics.gauge(OPEN_FDS, self._process.open_fds)
-        self._metrics.gauge(START_TIME, self._process.started)
-        self._metrics.total(CPU_SECONDS, self._process.cpu_seconds)
-        self._gauges()
+    def refresh(self) -> None:
+        """Look at this worker, and write down what it has counted.
 
-    def _refresh(self) -> None:
+        Also before it is told to anybody: who asks another worker next must not find less.
+        """
         try:
-            self.update()
+            self._update()
             self._exchange.write(self._metrics)
         except Exception:  # this must not end because a disk was full for a while
             self._metrics.could_not_write()
@@ -104,8 +101,14 @@ class Reporter:
             self._could_write = False
         else:
             self._could_write = True
-        if monotonic() - self._logged_at >= self._log_interval:
-            self._log_traffic()
+
+    def _update(self) -> None:
+        self._process.refresh()
+        self._metrics.gauge(RESIDENT_MEMORY, self._process.memory_bytes)
+        self._metrics.gauge(OPEN_FDS, self._process.open_fds)
+        self._metrics.gauge(START_TIME, self._process.started)
+        self._metrics.total(CPU_SECONDS, self._process.cpu_seconds)
+        self._gauges()
 
     def _log_traffic(self) -> None:
         """Log what has happened since the last such line, if anything has."""

@@ -63,36 +63,33 @@ class BodyReader:
         # Nearly always the whole body is there at once. A timer would cost more than reading it,
         # so none is set before something has to be waited for.
         reading = receive().__await__()
+        body = bytearray()
+        waiting: Awaitable[Message] | None = None
         try:
             waits_for = reading.send(None)
         except StopIteration as done:
             message: Message = done.value
             if not message.get("more_body", False):
                 return self._limited(_chunk(message))
-            rest = self._read_rest(bytearray(_chunk(message)), receive(), receive)
+            body += _chunk(message)
         else:
-            rest = self._read_rest(bytearray(), _resumed(reading, waits_for), receive)
+            waiting = _resumed(reading, waits_for)
         if self._waiting >= self._max_waiting:
-            rest.close()
+            reading.close()
             raise TooManyBodiesError("Too many request bodies are arriving piece by piece.")
         self._waiting += 1
         try:
             async with asyncio.timeout(DEADLINE.get() - perf_counter()):
-                return await rest
+                while True:
+                    message = await (waiting or receive())
+                    waiting = None
+                    body += _chunk(message)
+                    if len(body) > self._max_bytes or not message.get("more_body", False):
+                        return self._limited(bytes(body))
         except TimeoutError:
             raise BodyTooSlowError("The request body did not arrive in time.") from None
         finally:
             self._waiting -= 1
-
-    async def _read_rest(
-        self, body: bytearray, waiting: Awaitable[Message], receive: Receive
-    ) -> bytes:
-        while True:
-            message = await waiting
-            body += _chunk(message)
-            if len(body) > self._max_bytes or not message.get("more_body", False):
-                return self._limited(bytes(body))
-            waiting = receive()
 
     def _limited(self, body: bytes) -> bytes:
         if len(body) > self._max_bytes:

@@ -24,16 +24,16 @@ METRICS: Final = "/metrics"
 MODEL: Final = "/metrics/model"
 
 
-def observability_routes(state: ServiceState, *, update: Callable[[], None]) -> list[BaseRoute]:
+def observability_routes(state: ServiceState, *, refresh: Callable[[], None]) -> list[BaseRoute]:
     """Return the routes of the metrics: all processes in one exposition.
 
     Args:
         state: Has the metrics.
-        update: Sets the gauges of this process to what is true now.
+        refresh: Brings this worker's own figures up to date.
     """
 
     async def metrics(_: Request) -> Response:
-        update()
+        refresh()
         # On the event loop, like everything that is counted: a counter knows no threads.
         text = exposition(state.metrics, state.exchange)
         return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -29,14 +29,14 @@ PAGES: Final = (INDEX, DOCS, OPENAPI, LIVENESS, READINESS, METRICS, MODEL)
 
 
 def paged(
-    app: ASGIApp, *, state: ServiceState, update: Callable[[], None], version: str, keys: bool
+    app: ASGIApp, *, state: ServiceState, refresh: Callable[[], None], version: str, keys: bool
 ) -> ASGIApp:
     """Return the application with the pages before it; what is no page falls through.
 
     Args:
         app: Answers everything else.
         state: What the probes and the metrics tell.
-        update: Sets the gauges of this process to what is true now.
+        refresh: Brings this worker's own figures up to date.
         version: The version of the package.
         keys: Whether requests need an API key.
     """
@@ -44,7 +44,7 @@ def paged(
         routes=[
             *docs_routes(version=version, keys=keys),
             *health_routes(state),
-            *observability_routes(state, update=update),
+            *observability_routes(state, refresh=refresh),
         ],
         exception_handlers={HTTPException: _refused, Exception: _failed},
     )

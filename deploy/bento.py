@@ -1,0 +1,139 @@
+"""Build the Bento and serve it once; ``make bento`` runs this.
+
+A Bento that cannot be served is deleted again, so that the latest one in the store is a good one.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import bentoml
+
+ROOT = Path(__file__).parents[1]
+BENTOML = str(Path(sys.executable).with_name("bentoml"))
+READY_SECONDS = 60
+STOP_SECONDS = 45
+
+
+class BentoError(Exception):
+    """What went wrong, in one sentence."""
+
+
+def build() -> str:
+    """Build the Bento and return its tag."""
+    done = subprocess.run(
+        [BENTOML, "build", "--output", "tag", str(ROOT)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BentoError(f"The Bento could not be built:\n{done.stderr.strip()}")
+    return done.stdout.strip().rpartition("__tag__:")[2]
+
+
+def try_it(tag: str) -> None:
+    """Export the Bento, import it into an empty store, serve it there, and drive the contract."""
+    with tempfile.TemporaryDirectory() as folder:
+        exported = bentoml.bentos.export_bento(tag, f"{folder}/")
+        env = {**os.environ, "BENTOML_HOME": f"{folder}/home", "CHURN_WORKERS": "1"}
+        env.pop("CHURN_MODEL_TAG", None)
+        Path(folder, "home").mkdir()
+        imported = subprocess.run(
+            [BENTOML, "import", exported], env=env, cwd=folder, capture_output=True, check=False
+        )
+        if imported.returncode != 0:
+            raise BentoError(f"It could not be imported:\n{imported.stderr.decode().strip()}")
+        port = _free_port()
+        log = Path(folder, "log")
+        with log.open("wb") as output:
+            server = subprocess.Popen(
+                [BENTOML, "serve", tag, "--port", str(port), "--host", "127.0.0.1"],
+                env=env,
+                cwd=folder,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        origin = f"http://127.0.0.1:{port}"
+        try:
+            _wait_until_ready(server, origin)
+            _check(origin)
+            server.send_signal(signal.SIGTERM)
+            _require_clean_end(server)
+        except BentoError:
+            sys.stderr.write(log.read_text(errors="replace"))
+            raise
+        finally:
+            if server.poll() is None:
+                server.terminate()
+                server.wait(STOP_SECONDS)
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], origin: str) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urlopen(f"{origin}/health/ready", timeout=2):  # noqa: S310 - our own
+                return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    raise BentoError(f"It was not ready within {READY_SECONDS} s.")
+
+
+def _check(origin: str) -> None:
+    check = subprocess.run(
+        [sys.executable, str(ROOT / "deploy" / "check.py"), origin],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check.returncode != 0:
+        raise BentoError(f"It breaks the contract:\n{check.stdout}{check.stderr}")
+
+
+def _require_clean_end(server: subprocess.Popen[bytes]) -> None:
+    if server.wait(STOP_SECONDS) != 0:
+        raise BentoError("It did not stop cleanly.")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def main() -> int:
+    """Run the command line."""
+    try:
+        print("==> Building the Bento", flush=True)
+        tag = build()
+        try:
+            print(f"==> Trying {tag} in an empty store", flush=True)
+            try_it(tag)
+        except BaseException:
+            bentoml.bentos.delete(tag)
+            raise
+    except BentoError as error:
+        print(
+            f"error: {error}\nNo Bento was kept; the last good one is still there.", file=sys.stderr
+        )
+        return 1
+    bento = bentoml.get(tag)
+    size = sum(path.stat().st_size for path in Path(bento.path).rglob("*") if path.is_file())
+    models = ", ".join(str(model.tag) for model in bento.info.all_models)
+    print(f"{tag}: {size / 1e6:.1f} MB, model {models}. Serve it with: bentoml serve {tag}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

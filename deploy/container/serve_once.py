@@ -1,0 +1,89 @@
+"""Serve a Bento for one request, and keep the bytecode of all that was imported for it.
+
+Run while the image is built, with ``PYTHONPYCACHEPREFIX`` set: ``python serve_once.py BENTO``. It
+needs nothing but the standard library and the environment that it is run in.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import py_compile
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from http.client import HTTPConnection
+from pathlib import Path
+
+PORT = 3999
+SECONDS = 60
+
+
+def serve(bento: str, home: str) -> None:
+    """Start the Bento, wait until it is ready, and stop it.
+
+    Raises:
+        SystemExit: It was not ready in time, or did not stop cleanly.
+    """
+    server = subprocess.Popen(
+        [sys.executable, "-m", "bentoml", "serve", bento, "--port", str(PORT)],
+        env={**os.environ, "BENTOML_HOME": home, "CHURN_WORKERS": "1"},
+    )
+    deadline = time.monotonic() + SECONDS
+    while not is_ready():
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            raise SystemExit("error: the Bento cannot be served; its log is above")
+        time.sleep(0.2)
+    server.send_signal(signal.SIGTERM)
+    if server.wait(SECONDS) != 0:
+        raise SystemExit("error: the Bento did not stop cleanly")
+
+
+def is_ready() -> bool:
+    """Ask for readiness; the service has then answered a request of its own on each route."""
+    connection = HTTPConnection("127.0.0.1", PORT, timeout=2)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def keep_bytecode(folder: Path) -> int:
+    """Compile what was imported once more, so that it is valid whatever the files' times are.
+
+    Copying an image's layers rounds them, and Python would take all of it for stale.
+    """
+    written = list(folder.rglob("*.pyc"))
+    for bytecode in written:
+        # The folder mirrors the whole file system: FOLDER/usr/lib/x.cpython-311.pyc
+        name = bytecode.name.partition(".")[0] + ".py"
+        source = Path("/", bytecode.parent.relative_to(folder), name)
+        if not source.is_file() or importlib.util.cache_from_source(str(source)) != str(bytecode):
+            bytecode.unlink()
+            continue
+        py_compile.compile(
+            str(source),
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+    return len(written)
+
+
+def main() -> None:
+    """Run the command line."""
+    prefix = sys.pycache_prefix
+    if prefix is None or len(sys.argv) != 2:
+        raise SystemExit("usage: PYTHONPYCACHEPREFIX=FOLDER python serve_once.py BENTO")
+    with tempfile.TemporaryDirectory() as home:
+        serve(sys.argv[1], home)
+    print(f"kept the bytecode of {keep_bytecode(Path(prefix))} modules")  # noqa: T201 - a command
+
+
+if __name__ == "__main__":
+    main()
