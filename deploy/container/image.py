@@ -136,9 +136,8 @@ def find_engine() -> str:
         # docker may be installed without its daemon running.
         if shutil.which(engine) and _succeeds([engine, "info"]):
             return engine
-    raise ImageError(
-        f"There is no {wanted or 'docker, podman or buildah'} that works here; install or start one."
-    )
+    names = wanted or "docker, podman or buildah"
+    raise ImageError(f"There is no {names} that works here; install one, or start it.")
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def main() -> None:
         raise SystemExit("usage: PYTHONPYCACHEPREFIX=FOLDER python serve_once.py BENTO")
     with tempfile.TemporaryDirectory() as home:
         serve(sys.argv[1], home)
-    print(f"kept the bytecode of {keep_bytecode(Path(prefix))} modules")  # noqa: T201 - a command
+    print(f"kept the bytecode of {keep_bytecode(Path(prefix))} modules")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What builds, ships and watches the service."""
