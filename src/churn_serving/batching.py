@@ -50,6 +50,9 @@ ScoreBatch: TypeAlias = "Callable[[FloatArray], Awaitable[FloatArray]]"
 INLINE_SECONDS: Final = 500e-6
 """A scorer that takes less than this for a full batch never needs a thread of its own."""
 
+MARGIN: Final = 0.1
+"""Share of the time until a deadline that no work is planned for: estimates are only that."""
+
 
 class Runner(Protocol):
     """Scores rows for many concurrent callers."""
@@ -233,11 +236,10 @@ class BatchingRunner:
             )
         # With nothing before it, a row is always tried: a model that was slow may not be any more.
         if self._scoring_since is not None or self._queue:
-            seconds = self._seconds_until_scored(rows, now)
-            if now + seconds > deadline:
+            late = self._seconds_until_scored(rows, now) - (deadline - now) * (1 - MARGIN)
+            if late > 0:
                 raise DeadlineUnreachableError(
-                    "There is too much work to answer in time.",
-                    retry_after=now + seconds - deadline,
+                    "There is too much work to answer in time.", retry_after=late
                 )
         self.breaker.admit()
 

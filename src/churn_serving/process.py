@@ -74,7 +74,9 @@ class Siblings:
                 if child.status() != psutil.STATUS_ZOMBIE and _WORKER in child.cmdline()
             ]
         except psutil.Error:
-            return  # nothing can be said of them; this one is alive in any case
+            # Nothing can be said of them; this one is alive in any case.
+            self._complete_at = time.monotonic()
+            return
         if len(running) >= self._expected:
             self._were_complete = True
             self._complete_at = time.monotonic()

@@ -37,13 +37,9 @@ def key_digests(settings: Settings) -> tuple[bytes, ...]:
     digests = [bytes.fromhex(key.removeprefix(_DIGEST)) for key in settings.api_keys]
     if settings.api_keys_file is not None:
         try:
-            lines = settings.api_keys_file.read_text(encoding="utf-8").split()
-            digests += [
-                bytes.fromhex(line.removeprefix(_DIGEST))
-                if line.startswith(_DIGEST)
-                else hashlib.sha256(line.encode()).digest()
-                for line in lines
-            ]
+            text = settings.api_keys_file.read_text(encoding="utf-8")
+            lines = [line for line in map(str.strip, text.splitlines()) if line]
+            digests += [_digest(line) for line in lines]
         except (OSError, ValueError) as error:
             raise SettingsError(
                 f"CHURN_API_KEYS_FILE cannot be read ({type(error).__name__}); "
@@ -52,6 +48,16 @@ def key_digests(settings: Settings) -> tuple[bytes, ...]:
         if not lines:
             raise SettingsError("CHURN_API_KEYS_FILE has no key in it.")
     return tuple(digests)
+
+
+def _digest(line: str) -> bytes:
+    """Return the digest of a key, or the one that stands there in its place."""
+    if not line.startswith(_DIGEST):
+        return hashlib.sha256(line.encode()).digest()
+    digest = bytes.fromhex(line.removeprefix(_DIGEST))
+    if len(digest) != hashlib.sha256().digest_size:
+        raise ValueError("not a SHA-256 digest")
+    return digest
 
 
 def guarded(
