@@ -21,7 +21,10 @@ PACKAGE = Path(churn_serving.__file__).parent
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 TRAINING_ONLY = {"dataset", "training"}
-SERVING_ONLY = {"batching", "http", "prediction", "schema", "scoring", "settings"}
+SERVING_ONLY = {
+    *("batching", "context", "exposition", "http", "log", "metrics", "prediction", "process"),
+    *("reporting", "resilience", "schema", "scoring", "settings"),
+}
 
 ERRORS = [
     error

@@ -108,11 +108,12 @@ class InlineRunner:
         start = perf_counter()
         try:
             probability = self._scorer.score_row(row)
+            is_probability = 0.0 <= probability <= 1.0
         except Exception as error:  # a model may raise anything
             self.breaker.failed(perf_counter())
             raise _scoring_error(error) from error
         end = perf_counter()
-        if not 0.0 <= probability <= 1.0:
+        if not is_probability:
             self.breaker.failed(end)
             raise _not_a_probability()
         self.breaker.succeeded(end)
@@ -292,6 +293,7 @@ class BatchingRunner:
             for job in jobs:
                 _settle(job, error)
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the caller is told
+            self._batch_duration.observe(perf_counter() - start)
             if len(jobs) == 1:
                 self.breaker.failed(perf_counter())
                 _settle(jobs[0], _scoring_error(error))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["configure_logging", "flush_logging"]
 
 _QUEUED_LINES: Final = 10_000
+_DROPPED: Final = "%d log lines were dropped"
 _FOREIGN: Final = ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "circus")
 
 
@@ -94,12 +95,25 @@ class _Background(QueueHandler):
             return
         if self._dropped and self._lines.qsize() < _QUEUED_LINES // 2:
             dropped, self._dropped = self._dropped, 0
-            logging.getLogger(__name__).warning("%d log lines were dropped", dropped)
+            logging.getLogger(__name__).warning(_DROPPED, dropped)
 
     def stop(self) -> logging.Handler:
         """End the thread once all is written; return the handler it wrote with."""
         atexit.unregister(self.stop)
         self._listener.stop()
+        if self._dropped:
+            self._target.handle(
+                logging.makeLogRecord(
+                    {
+                        "name": __name__,
+                        "levelno": logging.WARNING,
+                        "levelname": "WARNING",
+                        "msg": _DROPPED,
+                        "args": (self._dropped,),
+                    }
+                )
+            )
+            self._dropped = 0
         return self._target
 
 

@@ -113,7 +113,8 @@ INFERENCE_DURATION: Final = _histogram(
 BATCH_SIZE: Final = _histogram("ml_batch_size", "Customers in one call of the model.", _CUSTOMERS)
 ERRORS: Final = _counter(
     "ml_errors",
-    "Requests that ended in an error, by route and kind of error.",
+    "Requests that were refused or failed, by route and kind of error; unknown paths and methods "
+    "are only among the HTTP requests.",
     "endpoint",
     "error_type",
 )

@@ -77,6 +77,8 @@ class Predictor:
         threshold = self._threshold
         outcomes: list[Literal[0, 1]] = [1 if churn >= threshold else 0 for churn in scores]
         self._metrics.predicted_batch(outcomes)
+        if self._logs:
+            logger.debug("Predictions", extra={"customers": len(outcomes), "churn": sum(outcomes)})
         return {
             "results": [
                 {

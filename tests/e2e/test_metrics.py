@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from churn_serving.metrics import FLUSH_SECONDS
+from churn_serving.reporting import REFRESH_SECONDS
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
 from tests.e2e.conftest import Server, serving
 
@@ -32,8 +32,8 @@ def server(
 
 
 def scrape(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return every sample, once all processes have flushed."""
-    time.sleep(FLUSH_SECONDS * 1.5)
+    """Return every sample, once all processes have written theirs."""
+    time.sleep(REFRESH_SECONDS * 1.5)
     text = httpx2.get(f"{server.url}/metrics").text
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
@@ -84,6 +84,10 @@ def test_both_workers_count_what_was_asked(server: Server) -> None:
         assert grown(series) == count
     errors = f'ml_errors_total{{endpoint="{PREDICT}",error_type="ValidationFailedError"}}'
     assert grown(errors) == 20
+    for gauge in ("ml_workers", "ml_workers_live", "ml_workers_ready"):
+        assert value(after, gauge) == 2, gauge
+    assert value(after, "ml_churn_rate_rolling{" + label + "}") == 1
+    assert value(after, "process_resident_memory_bytes") > 2 * 50e6
 
 
 def test_a_scan_of_random_paths_adds_one_series(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING
@@ -44,13 +45,21 @@ def test_spans_reach_the_collector_and_lines_the_log(
             "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         }
         with serving("service.py:ChurnService", tmp_path / "log", env=env) as server:
-            for _ in range(3):
-                assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
+            answers = [httpx2.post(server.url + PREDICT, json=CUSTOMER) for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {200}
+        ids = [answer.headers["x-request-id"] for answer in answers]
         # Stopping the server has sent what was left.
     finally:
         collector.shutdown()
         thread.join()
         collector.server_close()
     assert spans.count(f"POST {PREDICT}") == 3
-    lines = [line for line in server.log.read_text().splitlines() if f"POST {PREDICT} 200" in line]
-    assert len(lines) == 3
+    # Not a terminal, so each line is JSON, whoever wrote it.
+    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    requests = [line for line in lines if line.get("path") == PREDICT]
+    assert [line["request_id"] for line in requests] == ids
+    for line in requests:
+        assert (line["message"], line["method"], line["status"]) == ("Request", "POST", 200)
+        assert 0 < line["ms"] < 1000
+    (traffic,) = [line for line in lines if line["message"] == "Traffic"]
+    assert traffic["customers"] == 3

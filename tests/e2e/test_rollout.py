@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.chaos.model import register_models
 from tests.rollout import canary, rolling_update
+from tests.tools import tool
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 @pytest.fixture(scope="module", autouse=True)
-def haproxy() -> None:
-    if shutil.which("haproxy") is None:
-        if "CHURN_TESTS_WITHOUT_HAPROXY" in os.environ:
-            pytest.skip("HAProxy is missing, and CHURN_TESTS_WITHOUT_HAPROXY is set")
-        pytest.fail("HAProxy is missing; on Debian: apt install haproxy")
+def haproxy() -> str:
+    return tool("haproxy")
 
 
 @pytest.fixture(scope="module")

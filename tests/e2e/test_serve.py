@@ -93,6 +93,20 @@ def test_bad_requests_are_refused_and_the_server_lives_on(setup: tuple[Server, s
         assert client.post(PREDICT, json=CUSTOMER).status_code == 200
 
 
+def test_no_answer_says_whose_software_this_is(setup: tuple[Server, str]) -> None:
+    server, _ = setup
+    with httpx2.Client(base_url=server.url) as client:
+        answers = [
+            client.post(PREDICT, json=CUSTOMER),
+            client.post(PREDICT, json={}),
+            *(client.get(path) for path in ("/health", "/livez", "/docs", "/metrics", "/nowhere")),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 422, 200, 200, 200, 200, 404]
+    for answer in answers:
+        assert "server" not in answer.headers
+        assert answer.headers["x-request-id"]
+
+
 def test_bentoml_client_predicts(setup: tuple[Server, str]) -> None:
     server, tag = setup
     with bentoml.SyncHTTPClient(server.url) as client:
@@ -194,7 +208,7 @@ def test_a_start_with_another_scikit_learn_warns_and_names_the_command(
         assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
     lines = [line for line in server.log.read_text().splitlines() if "0.24.2" in line]
     assert len(lines) == 1
-    assert "WARNING" in lines[0]
+    assert '"level": "warning"' in lines[0]
     assert "python train_and_save.py" in lines[0]
 
 

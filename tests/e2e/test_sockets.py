@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 BODY = json.dumps(CUSTOMER).encode()
 HEAD = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
 TIMEOUT_SECONDS = 1
+HEADER_SECONDS = 2
+IDLE_SECONDS = 5
 
 
 @pytest.fixture(scope="module", params=["true", "false"], ids=["fast lane", "native lane"])
@@ -30,6 +33,8 @@ def server(
         "CHURN_MODEL_TAG": models["logistic"],
         "CHURN_FAST_LANE": request.param,
         "CHURN_REQUEST_TIMEOUT_SECONDS": str(TIMEOUT_SECONDS),
+        "CHURN_HEADER_TIMEOUT_SECONDS": str(HEADER_SECONDS),
+        "CHURN_IDLE_TIMEOUT_SECONDS": str(IDLE_SECONDS),
     }
     with serving("service.py:ChurnService", tmp_path_factory.mktemp("serve") / "log", env=env) as s:
         yield s
@@ -110,6 +115,52 @@ def test_others_are_served_while_a_hundred_bodies_stall(server: Server) -> None:
     finally:
         for connection in stalled:
             connection.close()
+
+
+def seconds_until_closed(connection: socket.socket) -> float:
+    """Return how long the server lets a connection live that says nothing more."""
+    start = time.monotonic()
+    with suppress(ConnectionResetError):
+        assert connection.recv(1) == b""
+    return time.monotonic() - start
+
+
+@pytest.mark.parametrize("start", [b"", HEAD[:20], HEAD], ids=["silent", "half", "no end"])
+def test_a_connection_that_sends_no_whole_header_is_closed(server: Server, start: bytes) -> None:
+    with connect(server) as connection:
+        connection.sendall(start)
+        assert HEADER_SECONDS - 0.5 < seconds_until_closed(connection) < HEADER_SECONDS + 2.5
+
+
+def test_a_connection_that_drips_its_header_is_closed(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"X: ")
+        start = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - start < 2 * HEADER_SECONDS + 5:
+                connection.sendall(b"a")
+                time.sleep(0.1)
+        assert HEADER_SECONDS - 0.5 < time.monotonic() - start < HEADER_SECONDS + 2.5
+
+
+def test_a_connection_is_kept_open_for_the_next_request_but_not_for_ever(server: Server) -> None:
+    request = HEAD + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    with connect(server) as connection:
+        connection.sendall(request)
+        assert answer(connection)[0] == 200
+        time.sleep(HEADER_SECONDS + 1.5)  # longer than a header may take
+        connection.sendall(request)
+        assert answer(connection)[0] == 200
+        assert IDLE_SECONDS - 0.5 < seconds_until_closed(connection) < IDLE_SECONDS + 2
+
+
+def test_the_second_header_of_a_connection_has_no_more_time_than_the_first(server: Server) -> None:
+    request = HEAD + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+    with connect(server) as connection:
+        connection.sendall(request)
+        assert answer(connection)[0] == 200
+        connection.sendall(HEAD)
+        assert seconds_until_closed(connection) < HEADER_SECONDS + 2.5
 
 
 @pytest.mark.parametrize(

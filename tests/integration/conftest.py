@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -12,10 +13,12 @@ from churn_serving.artifact import save_artifact
 from churn_serving.dataset import load_dataset
 from churn_serving.http.edge import Edge
 from churn_serving.http.fast_lane import FastLane
+from churn_serving.settings import Settings
 from churn_serving.training import CANDIDATES, _fit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
     from starlette.types import ASGIApp
@@ -59,8 +62,41 @@ def lanes(service: ModuleType) -> dict[str, ASGIApp]:
     return {"fast": app, "native": Edge(behind, state=service.STATE, settings=service.SETTINGS)}
 
 
+@pytest.fixture(scope="session")
+def running(service: ModuleType) -> Callable[[ASGIApp], AbstractContextManager[TestClient]]:
+    """Runs an application from its start to its stop, one after the other."""
+
+    @contextmanager
+    def run(app: ASGIApp) -> Iterator[TestClient]:
+        # A process runs its application once; this one does it again and again.
+        service.STATE.draining = False
+        service.WORKER._tasks.clear()
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield client
+
+    return run
+
+
+@pytest.fixture
+def served(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ASGIApp]:
+    """The application as it is served with other settings."""
+
+    def build(**changes: Any) -> ASGIApp:
+        settings = Settings(model_tag=service.SETTINGS.model_tag, **changes)
+        monkeypatch.setattr(service, "SETTINGS", settings)
+        monkeypatch.setattr(service, "KEY_DIGESTS", service.key_digests(settings))
+        app: ASGIApp = service.ChurnService.to_asgi()
+        return app
+
+    return build
+
+
 @pytest.fixture(scope="module", params=["fast", "native"])
-def client(lanes: dict[str, ASGIApp], request: pytest.FixtureRequest) -> Iterator[TestClient]:
+def client(
+    lanes: dict[str, ASGIApp],
+    running: Callable[[ASGIApp], AbstractContextManager[TestClient]],
+    request: pytest.FixtureRequest,
+) -> Iterator[TestClient]:
     """A client of the application, once for each lane."""
-    with TestClient(lanes[request.param], raise_server_exceptions=False) as client:
+    with running(lanes[request.param]) as client:
         yield client

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from churn_serving.batching import BatchingRunner, InlineRunner
+from churn_serving.http.body import BodyReader
+from churn_serving.http.edge import Edge
 from churn_serving.http.fast_lane import FastLane
-from churn_serving.http.state import ServiceState
-from churn_serving.metrics import Metrics
+from churn_serving.metrics import DEADLINE_MISSED, ERRORS, HTTP_DURATION, SHED, Metrics
 from churn_serving.prediction import Predictor
 from churn_serving.scoring import make_scorer
 from churn_serving.settings import Settings
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT
+from tests.doubles import circuit_breaker, count_of, service_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +41,7 @@ class Exchange:
         messages: What ``receive`` returns, one after the other; then it waits for ever.
         headers: Of the request.
         path: Of the request.
+        at_once: Whether a message is there without waiting, as it mostly is.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Exchange:
         *messages: Message,
         headers: tuple[tuple[bytes, bytes], ...] = (),
         path: str = PREDICT,
+        at_once: bool = False,
     ) -> None:
         self.scope: Scope = {
             "type": "http",
@@ -54,11 +59,13 @@ class Exchange:
         }
         self.messages = list(messages)
         self.received = 0
+        self.at_once = at_once
         self.sent: list[Message] = []
         self.gone = asyncio.Event()
 
     async def receive(self) -> Message:
-        await asyncio.sleep(0)
+        if not self.at_once:
+            await asyncio.sleep(0)
         if self.received < len(self.messages):
             self.received += 1
             return self.messages[self.received - 1]
@@ -86,31 +93,39 @@ async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise AssertionError("the lane should have answered itself")
 
 
-def make_lane(runner: Runner, *, timeout: float = 5.0) -> FastLane:
+def make_lane(runner: Runner, *, timeout: float = 5.0, max_waiting: int = 512) -> Edge:
+    """Return the lane behind the edge, which gives a request its deadline."""
     metrics = Metrics(model_version="test")
     predictor = Predictor(runner, model_tag="churn_classifier:test", threshold=0.5, metrics=metrics)
-    settings = Settings(max_body_bytes=LIMIT, request_timeout_seconds=timeout)
-    return FastLane(never, state=ServiceState(metrics, predictor), settings=settings)
+    state = service_state(metrics=metrics, predictor=predictor)
+    bodies = BodyReader(max_bytes=LIMIT, max_waiting=max_waiting)
+    settings = Settings(request_timeout_seconds=timeout)
+    return Edge(FastLane(never, state=state, bodies=bodies), state=state, settings=settings)
 
 
 @pytest.fixture(scope="module")
 def inline(artifact: Artifact) -> InlineRunner:
-    return InlineRunner(make_scorer(artifact.estimator, artifact.scaler), on_batch=ignore)
-
-
-def ignore(_rows: int, _seconds: float) -> None:
-    """Nobody counts."""
+    return InlineRunner(
+        make_scorer(artifact.estimator, artifact.scaler),
+        breaker=circuit_breaker(),
+        metrics=Metrics(model_version="test"),
+    )
 
 
 def batching(
     score: Callable[[FloatArray], Awaitable[FloatArray]], *, timeout: float = 5.0
 ) -> BatchingRunner:
     return BatchingRunner(
-        score, max_batch_size=100, queue_size=100, timeout=timeout, on_batch=ignore
+        score,
+        max_batch_size=100,
+        queue_size=100,
+        timeout=timeout,
+        breaker=circuit_breaker(),
+        metrics=Metrics(model_version="test"),
     )
 
 
-def run(lane: FastLane, exchange: Exchange) -> None:
+def run(lane: Edge, exchange: Exchange) -> None:
     asyncio.run(lane(exchange.scope, exchange.receive, exchange.send))
 
 
@@ -150,7 +165,9 @@ def test_a_body_of_exactly_the_limit_is_read(inline: InlineRunner) -> None:
 @pytest.mark.parametrize("pieces", [(), (piece(BODY[:10], more=True),)], ids=["at once", "midway"])
 def test_a_stalled_body_is_answered_408(inline: InlineRunner, pieces: tuple[Message, ...]) -> None:
     exchange = Exchange(*pieces)
+    start = time.perf_counter()
     run(make_lane(inline, timeout=0.05), exchange)
+    assert 0.05 <= time.perf_counter() - start < 1
     assert exchange.status == 408
     assert exchange.answer == {"error": "The request body did not arrive in time.", "detail": []}
 
@@ -167,9 +184,12 @@ def test_stalled_bodies_do_not_hold_up_others(inline: InlineRunner) -> None:
 
 
 def test_a_client_that_leaves_midway_gets_no_answer(inline: InlineRunner) -> None:
+    lane = make_lane(inline)
     exchange = Exchange(piece(BODY[:10], more=True), {"type": "http.disconnect"})
-    run(make_lane(inline), exchange)
+    run(lane, exchange)
     assert exchange.sent == []
+    assert count_of(lane._metrics, HTTP_DURATION, PREDICT, "499") == 1
+    assert count_of(lane._metrics, ERRORS, PREDICT, "ClientGoneError") == 1
 
 
 def test_a_client_that_leaves_while_it_queues_is_not_scored() -> None:
@@ -207,39 +227,77 @@ def test_a_hanging_model_is_answered_504_at_the_deadline() -> None:
         await asyncio.sleep(60)
         raise AssertionError
 
+    lane = make_lane(batching(hang), timeout=0.05)
     exchange = Exchange(piece(BODY))
-    run(make_lane(batching(hang, timeout=0.05)), exchange)
+    run(lane, exchange)
     assert exchange.status == 504
-    assert exchange.answer["detail"] == []
+    assert exchange.answer == {"error": "The model did not answer in time.", "detail": []}
+    assert count_of(lane._metrics, DEADLINE_MISSED) == 1
+    assert count_of(lane._metrics, HTTP_DURATION, PREDICT, "504") == 1
 
 
-def test_a_full_queue_is_answered_429_with_retry_after() -> None:
-    async def scenario() -> Exchange:
-        may_end = asyncio.Event()
+def test_the_callers_own_deadline_is_kept() -> None:
+    async def hang(_: FloatArray) -> FloatArray:
+        await asyncio.sleep(60)
+        raise AssertionError
 
-        async def score(X: FloatArray) -> FloatArray:
-            await may_end.wait()
-            return np.full(len(X), 0.5)
+    exchange = Exchange(piece(BODY), headers=((b"x-request-timeout-ms", b"50"),))
+    start = time.perf_counter()
+    run(make_lane(batching(hang)), exchange)
+    assert exchange.status == 504
+    assert 0.05 <= time.perf_counter() - start < 2
 
-        lane = make_lane(batching(score))
-        exchanges = [Exchange(piece(BODY)) for _ in range(102)]
-        running = []
-        for exchange in exchanges:
-            running.append(
-                asyncio.create_task(lane(exchange.scope, exchange.receive, exchange.send))
-            )
-            await asyncio.sleep(0.001)
-        # The first is being scored, a hundred wait, and the newest was refused at once.
-        *accepted, refused = exchanges
-        assert [bool(exchange.sent) for exchange in exchanges] == [False] * 101 + [True]
-        may_end.set()
+
+def test_the_time_a_body_takes_is_taken_from_the_answers() -> None:
+    async def hang(_: FloatArray) -> FloatArray:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def scenario() -> float:
+        async def receive() -> Message:
+            if not exchange.received:
+                await asyncio.sleep(0.2)
+            return await exchange.receive()
+
+        start = time.perf_counter()
+        await make_lane(batching(hang), timeout=0.3)(exchange.scope, receive, exchange.send)
+        return time.perf_counter() - start
+
+    exchange = Exchange(piece(BODY))
+    assert 0.3 <= asyncio.run(scenario()) < 0.45
+    assert exchange.status == 504
+
+
+def test_too_many_slow_bodies_are_answered_429_and_quick_ones_as_ever(
+    inline: InlineRunner,
+) -> None:
+    async def scenario() -> None:
+        lane = make_lane(inline, timeout=0.2, max_waiting=3)
+
+        async def ask(exchange: Exchange) -> None:
+            await lane(exchange.scope, exchange.receive, exchange.send)
+
+        slow = [Exchange(piece(BODY[:10], more=True)) for _ in range(3)]
+        running = [asyncio.create_task(ask(exchange)) for exchange in slow]
+        await asyncio.sleep(0.01)
+        for pieces in ((), (piece(BODY[:10], more=True),)):
+            refused = Exchange(*pieces, at_once=True)
+            await ask(refused)
+            assert refused.status == 429
+            assert (b"retry-after", b"1") in refused.sent[0]["headers"]
+            assert (b"connection", b"close") in refused.sent[0]["headers"]
+        quick = Exchange(piece(BODY), at_once=True)
+        await ask(quick)
+        assert quick.status == 200
         await asyncio.gather(*running)
-        assert {exchange.status for exchange in accepted} == {200}
-        return refused
+        assert {exchange.status for exchange in slow} == {408}
+        assert count_of(lane._metrics, SHED, "slow_bodies") == 2
+        # Their places are free again.
+        late = Exchange(piece(BODY[:10], more=True), piece(BODY[10:]))
+        await ask(late)
+        assert late.status == 200
 
-    refused = asyncio.run(scenario())
-    assert refused.status == 429
-    assert (b"retry-after", b"1") in refused.sent[0]["headers"]
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V1
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
     import httpx2
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def clients(lanes: dict[str, ASGIApp]) -> Iterator[tuple[TestClient, TestClient]]:
+def clients(
+    lanes: dict[str, ASGIApp], running: Callable[[ASGIApp], AbstractContextManager[TestClient]]
+) -> Iterator[tuple[TestClient, TestClient]]:
     """Two clients of one running application."""
-    with TestClient(lanes["fast"], raise_server_exceptions=False) as fast:
+    with running(lanes["fast"]) as fast:
         yield fast, TestClient(lanes["native"], raise_server_exceptions=False)
 
 
@@ -71,7 +74,7 @@ def test_a_failing_model_is_counted(
 def test_an_error_behind_bentoml_is_answered_in_the_contract(
     clients: tuple[TestClient, TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> bytes:
+    def fail(*_: object) -> bytes:
         raise RuntimeError("no internals")
 
     monkeypatch.setattr("churn_serving.http.observability.exposition", fail)

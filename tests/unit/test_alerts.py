@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any, Final
@@ -14,11 +12,11 @@ import yaml
 
 from churn_serving.http.endpoints import ENDPOINTS
 from churn_serving.metrics import FAMILIES, HTTP_DURATION
+from tests.tools import tool
 
 PROJECT: Final = Path(__file__).parents[2]
 PROMETHEUS: Final = PROJECT / "deploy" / "prometheus"
 RUNBOOK: Final = "docs/runbook.md"
-WITHOUT: Final = "CHURN_TESTS_WITHOUT_PROMETHEUS"
 
 # What a rule may ask for: what the service exposes, and what Prometheus says of each target.
 SUFFIXES: Final = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_count")}
@@ -38,16 +36,6 @@ EXPRESSIONS: Final = [rule["expr"] for rule in RULES]
 # Words of PromQL that are neither metrics nor followed by a parenthesis.
 KEYWORDS: Final = {"and", "bool", "inf", "or", "offset", "unless"}
 LABEL_LISTS: Final = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)")
-
-
-def tool(name: str) -> str:
-    """Return the path of one of Prometheus's programs; without it, these tests mean nothing."""
-    if path := shutil.which(name):
-        return path
-    message = f"{name} is missing: apt install prometheus"
-    if os.environ.get(WITHOUT):
-        pytest.skip(f"{message} ({WITHOUT} is set)")
-    pytest.fail(f"{message}, or set {WITHOUT}=1 to go without these tests")
 
 
 def promtool(*arguments: str | Path) -> None:

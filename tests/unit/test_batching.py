@@ -11,14 +11,26 @@ import numpy as np
 import pytest
 
 from churn_serving.batching import BatchingRunner, InlineRunner, make_runner
+from churn_serving.context import DEADLINE
 from churn_serving.errors import (
+    BreakerOpenError,
     DeadlineExceededError,
+    DeadlineUnreachableError,
     NotReadyError,
-    OverloadedError,
+    QueueFullError,
     ScoringError,
 )
 from churn_serving.features import COLUMN_NAMES
+from churn_serving.metrics import (
+    BATCH_SIZE,
+    INFERENCE_DURATION,
+    QUEUE_WAIT,
+    Histogram,
+    Metrics,
+)
+from churn_serving.resilience import CLOSED, HALF_OPEN, OPEN, CircuitBreaker
 from churn_serving.scoring import EstimatorScorer, make_scorer
+from tests.doubles import circuit_breaker, sample_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -69,24 +81,30 @@ class Model:
         return [len(batch) for batch in self.batches]
 
 
-def _nobody(rows: int, seconds: float) -> None:
-    """Take no notice of a batch."""
-
-
 def _runner(
     model: Callable[[FloatArray], Awaitable[FloatArray]],
     *,
     max_batch_size: int = 100,
     queue_size: int = 10_000,
     timeout: float = 30,
-    on_batch: Callable[[int, float], None] = _nobody,
+    breaker: CircuitBreaker | None = None,
+    metrics: Metrics | None = None,
+    batch_seconds: float = 0.0,
 ) -> BatchingRunner:
     return BatchingRunner(
         model,
         max_batch_size=max_batch_size,
         queue_size=queue_size,
         timeout=timeout,
-        on_batch=on_batch,
+        breaker=breaker or circuit_breaker(),
+        metrics=metrics or Metrics(model_version="test"),
+        batch_seconds=batch_seconds,
+    )
+
+
+def _inline(scorer: Scorer, breaker: CircuitBreaker | None = None) -> InlineRunner:
+    return InlineRunner(
+        scorer, breaker=breaker or circuit_breaker(), metrics=Metrics(model_version="test")
     )
 
 
@@ -98,7 +116,8 @@ def _made(
         max_batch_size=max_batch_size,
         queue_size=queue_size,
         timeout=timeout,
-        on_batch=_nobody,
+        breaker=circuit_breaker(),
+        metrics=Metrics(model_version="test"),
     )
 
 
@@ -114,6 +133,12 @@ async def _start(
     tasks = [asyncio.ensure_future(call) for call in calls]
     await _settle()
     return tasks
+
+
+async def _within(seconds: float, call: Coroutine[Any, Any, float]) -> float:
+    """Make the call of a request with so much time; to be run as a task, as requests are."""
+    DEADLINE.set(time.perf_counter() + seconds)
+    return await call
 
 
 async def _hold(model: Model, runner: BatchingRunner) -> asyncio.Task[Any]:
@@ -267,7 +292,7 @@ def test_a_full_queue_refuses_the_newest_and_answers_everyone_it_accepted() -> N
         held = await _hold(model, runner)
         accepted = await _start(*(runner.score_row(_row(n)) for n in (1, 2, 3)))
         for _ in range(3):
-            with pytest.raises(OverloadedError, match="Too many requests are waiting"):
+            with pytest.raises(QueueFullError, match="Too many customers are waiting"):
                 await runner.score_row(_row(4))
         model.free.set()
         assert await _outcomes([held, *accepted]) == [_answer(n) for n in range(4)]
@@ -283,7 +308,7 @@ def test_the_queue_counts_rows_and_not_callers() -> None:
         runner = _runner(model, queue_size=10)
         held = await _hold(model, runner)
         accepted = await _start(runner.score_rows([_row(n) for n in range(1, 9)]))
-        with pytest.raises(OverloadedError):
+        with pytest.raises(QueueFullError):
             await runner.score_rows([_row(20), _row(21), _row(22)])
         accepted += await _start(runner.score_rows([_row(9), _row(10)]))
         model.free.set()
@@ -309,18 +334,15 @@ def test_a_row_that_makes_the_model_raise_fails_alone() -> None:
     asyncio.run(scenario())
 
 
-def test_a_failure_is_logged_and_the_caller_is_not_told_its_text(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_failure_keeps_its_cause_for_the_log_and_its_text_from_the_caller() -> None:
     async def scenario() -> None:
         with pytest.raises(ScoringError) as failed:
             await _runner(Model()).score_row(_row(RAISES))
         assert "4711" not in str(failed.value)
+        assert isinstance(failed.value.__cause__, RuntimeError)
+        assert "4711" in str(failed.value.__cause__)
 
     asyncio.run(scenario())
-    (record,) = caplog.records
-    assert record.levelno == logging.ERROR
-    assert "4711" in caplog.text
 
 
 def test_an_error_of_this_package_reaches_the_caller_as_it_is() -> None:
@@ -434,7 +456,7 @@ def test_a_cancelled_caller_leaves_its_place_in_the_queue_to_others() -> None:
             task.cancel()
         await _settle()
         accepted = await _start(runner.score_row(_row(3)), runner.score_row(_row(4)))
-        with pytest.raises(OverloadedError):
+        with pytest.raises(QueueFullError):
             await runner.score_row(_row(5))
         model.free.set()
         assert await _outcomes([held, *accepted]) == [_answer(n) for n in (0, 3, 4)]
@@ -458,20 +480,23 @@ def test_a_caller_cancelled_in_flight_harms_nobody() -> None:
     asyncio.run(scenario())
 
 
-def test_after_its_deadline_a_caller_is_given_up_and_never_scored() -> None:
+def test_a_hanging_model_is_given_up_at_the_deadline_then_left_alone_then_found_again() -> None:
     async def scenario() -> None:
         model = Model()
-        runner = _runner(model, timeout=0.05)
+        runner = _runner(model, timeout=0.1)
         start = time.perf_counter()
         held = await _hold(model, runner)
         waiting = await _start(runner.score_row(_row(1)), runner.score_rows([_row(2), _row(3)]))
         outcomes = await _outcomes([held, *waiting])
-        assert 0.05 <= time.perf_counter() - start < 1
+        assert 0.1 <= time.perf_counter() - start < 1
         assert [type(outcome) for outcome in outcomes] == [DeadlineExceededError] * 3
-        (late,) = await _start(runner.score_row(_row(4)))
+        for number in (4, 5):
+            with pytest.raises(DeadlineUnreachableError):
+                await runner.score_row(_row(number))
         model.free.set()
-        assert await late == _answer(4)
-        assert model.batches == [[0], [4]]
+        await _settle()
+        assert await runner.score_row(_row(6)) == _answer(6)
+        assert model.batches == [[0], [6]]
 
     asyncio.run(scenario())
 
@@ -479,13 +504,13 @@ def test_after_its_deadline_a_caller_is_given_up_and_never_scored() -> None:
 def test_callers_past_their_deadline_leave_their_places_to_others() -> None:
     async def scenario() -> None:
         model = Model()
-        runner = _runner(model, queue_size=2, timeout=0.05)
+        runner = _runner(model, queue_size=2)
         held = await _hold(model, runner)
-        waiting = await _start(runner.score_row(_row(1)), runner.score_row(_row(2)))
-        await _outcomes([held, *waiting])
+        late = await _start(*(_within(0.02, runner.score_row(_row(n))) for n in (1, 2)))
+        assert [type(each) for each in await _outcomes(late)] == [DeadlineExceededError] * 2
         accepted = await _start(runner.score_row(_row(3)), runner.score_row(_row(4)))
         model.free.set()
-        assert await _outcomes(accepted) == [_answer(3), _answer(4)]
+        assert await _outcomes([held, *accepted]) == [_answer(n) for n in (0, 3, 4)]
 
     asyncio.run(scenario())
 
@@ -537,7 +562,7 @@ def test_any_mixture_of_good_bad_and_impatient_callers_gets_the_right_answers() 
         runner = _runner(score, max_batch_size=32, queue_size=5000, timeout=30)
         kinds = await asyncio.gather(*(caller(runner, n, random) for n in range(600)))
         await _settle()
-        assert runner._queued_rows == 0
+        assert runner.queue_depth == 0
         assert not runner._queue
         return Counter(kinds)
 
@@ -643,7 +668,7 @@ class FaultyScorer:
 
 @pytest.mark.parametrize("bad", [RAISES, IS_NAN, TOO_LARGE])
 def test_an_inline_failure_is_a_scoring_error_without_the_models_text(bad: float) -> None:
-    runner = InlineRunner(FaultyScorer(), on_batch=_nobody)
+    runner = _inline(FaultyScorer())
     with pytest.raises(ScoringError) as one:
         asyncio.run(runner.score_row(_row(bad)))
     with pytest.raises(ScoringError) as many:
@@ -659,31 +684,337 @@ def test_an_inline_wrong_number_of_answers_is_a_scoring_error(
     scorer: Any = FaultyScorer()
     monkeypatch.setattr(scorer, "score", score)
     with pytest.raises(ScoringError, match="not a probability"):
-        asyncio.run(InlineRunner(scorer, on_batch=_nobody).score_rows([_row(1), _row(2)]))
+        asyncio.run(_inline(scorer).score_rows([_row(1), _row(2)]))
 
 
-def test_each_call_of_the_model_is_told_with_its_rows_and_its_time() -> None:
-    told: list[tuple[int, float]] = []
+def _calls(metrics: Metrics) -> tuple[int, float, float]:
+    """Return how often the model was called, with how many rows, and for how many seconds."""
+    sizes, times = sample_of(metrics, BATCH_SIZE), sample_of(metrics, INFERENCE_DURATION)
+    assert isinstance(sizes, Histogram)
+    assert isinstance(times, Histogram)
+    assert sum(sizes.counts) == sum(times.counts)
+    return sum(sizes.counts), sizes.total, times.total
 
+
+def test_each_call_of_the_model_is_counted_with_its_rows_and_its_time() -> None:
     async def scenario() -> None:
         async def score(X: FloatArray) -> FloatArray:
             await asyncio.sleep(0.01)
             return _score(X)
 
-        runner = _runner(score, on_batch=lambda *call: told.append(call))
+        runner = _runner(score, metrics=metrics)
         (held,) = await _start(runner.score_row(_row(0)))
         waiting = await _start(runner.score_row(_row(1)), runner.score_rows([_row(2), _row(3)]))
         await _outcomes([held, *waiting])
 
+    metrics = Metrics(model_version="test")
     asyncio.run(scenario())
-    assert [rows for rows, _ in told] == [1, 3]
-    assert all(0.009 < seconds < 1 for _, seconds in told)
+    calls, rows, seconds = _calls(metrics)
+    assert (calls, rows) == (2, 4)
+    assert 0.018 < seconds < 1
 
 
-def test_each_inline_call_of_the_model_is_told_with_its_rows_and_its_time() -> None:
-    told: list[tuple[int, float]] = []
-    runner = InlineRunner(FaultyScorer(), on_batch=lambda *call: told.append(call))
+def test_each_inline_call_of_the_model_is_counted_with_its_rows_and_its_time() -> None:
+    metrics = Metrics(model_version="test")
+    runner = InlineRunner(FaultyScorer(), breaker=circuit_breaker(), metrics=metrics)
     asyncio.run(runner.score_row(_row(1)))
     asyncio.run(runner.score_rows([_row(1), _row(2)]))
-    assert [rows for rows, _ in told] == [1, 2]
-    assert all(0 < seconds < 1 for _, seconds in told)
+    calls, rows, seconds = _calls(metrics)
+    assert (calls, rows) == (2, 3)
+    assert 0 < seconds < 1
+
+
+def test_the_time_in_the_queue_is_counted_for_each_caller_that_was_scored() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, metrics=metrics)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in (1, 2, 3)))
+        waiting[0].cancel()
+        await asyncio.sleep(0.02)
+        model.free.set()
+        await _outcomes([held, *waiting])
+
+    metrics = Metrics(model_version="test")
+    asyncio.run(scenario())
+    waits = sample_of(metrics, QUEUE_WAIT)
+    assert isinstance(waits, Histogram)
+    assert sum(waits.counts) == 3
+    assert 0.04 <= waits.total < 1
+
+
+def test_the_depth_of_the_queue_is_the_rows_that_wait() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, queue_size=50)
+        assert (runner.queue_depth, runner.queue_capacity) == (0, 50)
+        held = await _hold(model, runner)
+        assert runner.queue_depth == 0  # it is being scored
+        waiting = await _start(runner.score_row(_row(1)), runner.score_rows([_row(2), _row(3)]))
+        assert runner.queue_depth == 3
+        model.free.set()
+        await _outcomes([held, *waiting])
+        assert runner.queue_depth == 0
+
+    asyncio.run(scenario())
+
+
+def test_work_that_would_be_too_late_is_refused_with_the_time_to_wait() -> None:
+    async def scenario() -> None:
+        model = Model()
+        # A batch takes a second, says the estimate: the one that is held, and two of those below.
+        runner = _runner(model, max_batch_size=10, batch_seconds=1.0)
+        held = await _hold(model, runner)
+        accepted = await _start(runner.score_rows([_row(n) for n in range(1, 11)]))
+        with pytest.raises(DeadlineUnreachableError) as refused:
+            await asyncio.ensure_future(_within(2.5, runner.score_row(_row(11))))
+        # Three seconds of work, and all but a tenth of two and a half to do it in.
+        assert refused.value.retry_after == pytest.approx(0.75, abs=0.1)
+        assert refused.value.reason == "deadline"
+        # Another, with more time, may still come, and who was accepted before is served.
+        accepted += await _start(_within(3.5, runner.score_row(_row(12))))
+        model.free.set()
+        outcomes = await _outcomes([held, *accepted])
+        assert outcomes[0] == _answer(0)
+        assert outcomes[1] == [_answer(n) for n in range(1, 11)]
+        assert outcomes[2] == _answer(12)
+        assert 11 not in {number for batch in model.batches for number in batch}
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_says_how_long_its_work_will_take() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, max_batch_size=10, queue_size=20, batch_seconds=0.5)
+        held = await _hold(model, runner)
+        accepted = await _start(runner.score_rows([_row(n) for n in range(1, 21)]))
+        with pytest.raises(QueueFullError) as refused:
+            await runner.score_row(_row(21))
+        assert refused.value.retry_after == pytest.approx(1.5, abs=0.1)
+        assert refused.value.reason == "queue_full"
+        model.free.set()
+        await _outcomes([held, *accepted])
+
+    asyncio.run(scenario())
+
+
+def test_an_idle_runner_always_tries_however_long_it_may_take() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, timeout=1, batch_seconds=100)
+        assert await runner.score_row(_row(1)) == _answer(1)
+        await _settle()
+        assert await runner.score_row(_row(2)) == _answer(2)
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_has_become_fast_again_is_soon_trusted_again() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, timeout=5, batch_seconds=100)
+        for number in range(40):
+            assert await runner.score_row(_row(number)) == _answer(number)
+            await _settle()
+        held = await _hold(model, runner)
+        (behind,) = await _start(runner.score_row(_row(1)))
+        model.free.set()
+        assert await _outcomes([held, behind]) == [_answer(0), _answer(1)]
+
+    asyncio.run(scenario())
+
+
+def test_a_request_whose_time_is_over_is_not_scored_at_all() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        with pytest.raises(DeadlineExceededError):
+            await asyncio.ensure_future(_within(0, runner.score_row(_row(1))))
+        assert model.batches == []
+
+    asyncio.run(scenario())
+
+
+def test_a_request_may_have_less_time_than_the_others_but_never_more() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, timeout=0.3)
+        held = await _hold(model, runner)
+        start = time.perf_counter()
+        short, long = await _start(
+            _within(0.05, runner.score_row(_row(1))), _within(60, runner.score_row(_row(2)))
+        )
+        with pytest.raises(DeadlineExceededError):
+            await short
+        assert 0.05 <= time.perf_counter() - start < 0.25
+        with pytest.raises(DeadlineExceededError):
+            await long
+        assert 0.3 <= time.perf_counter() - start < 2
+        model.free.set()
+        await _outcomes([held])
+
+    asyncio.run(scenario())
+
+
+def test_work_that_has_become_too_late_in_the_queue_is_dropped_before_the_model_is_called() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model)
+        held = await _hold(model, runner)
+        late, in_time = await _start(
+            _within(0.02, runner.score_row(_row(1))), runner.score_row(_row(2))
+        )
+        model.free.set()
+        time.sleep(0.03)  # noqa: ASYNC251 - the loop is busy, so that no timer can tell in time
+        outcomes = await _outcomes([held, late, in_time])
+        assert isinstance(outcomes[1], DeadlineExceededError)
+        assert [outcomes[0], outcomes[2]] == [_answer(0), _answer(2)]
+        assert model.batches == [[0], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_is_not_ready_fails_everybody_and_is_not_asked_again() -> None:
+    ready = True
+
+    def score(X: FloatArray) -> FloatArray:
+        if not ready:
+            raise NotReadyError("The runner starts.")
+        return _score(X)
+
+    async def scenario() -> None:
+        nonlocal ready
+        model = Model(score)
+        breaker = circuit_breaker(min_calls=2, failure_rate=1.0)
+        runner = _runner(model, breaker=breaker)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in (1, 2, 3)))
+        ready = False
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        assert [type(outcome) for outcome in outcomes] == [NotReadyError] * 4
+        assert model.sizes == [1, 3]
+        assert breaker.state is OPEN  # two calls, both failed
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("numbers", "state"),
+    [
+        ((1, RAISES, 3, 4, 5), CLOSED),  # one of five, though the batch they made failed
+        ((1, 2, RAISES, RAISES, RAISES), OPEN),
+        ((1, IS_NAN, 3, 4, 5), CLOSED),
+        ((1, 2, IS_NAN, IS_NAN, IS_NAN), OPEN),
+    ],
+    ids=str,
+)
+def test_the_breaker_counts_a_batch_caller_by_caller(
+    numbers: tuple[float, ...], state: str
+) -> None:
+    async def scenario() -> None:
+        model = Model()
+        breaker = circuit_breaker(min_calls=5, failure_rate=0.5)
+        runner = _runner(model, breaker=breaker)
+        held = await _hold(model, runner)
+        waiting = await _start(*(runner.score_row(_row(n)) for n in numbers))
+        model.free.set()
+        outcomes = await _outcomes([held, *waiting])
+        # Whatever the breaker thinks: who has been accepted gets an answer.
+        expected = [float if n > 0 else ScoringError for n in numbers]
+        assert [type(outcome) for outcome in outcomes[1:]] == expected
+        assert breaker.state is state
+
+    asyncio.run(scenario())
+
+
+def test_an_open_breaker_refuses_without_asking_the_model() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, breaker=circuit_breaker(min_calls=1, open_seconds=30.0))
+        with pytest.raises(ScoringError):
+            await runner.score_row(_row(RAISES))
+        with pytest.raises(BreakerOpenError) as refused:
+            await runner.score_row(_row(1))
+        assert 29 < refused.value.retry_after <= 30
+        assert model.sizes == [1]
+        assert runner.queue_depth == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_model_that_works_again_is_tried_one_call_at_a_time_and_then_trusted() -> None:
+    async def scenario() -> None:
+        model = Model()
+        breaker = circuit_breaker(min_calls=1, open_seconds=0.05)
+        runner = _runner(model, breaker=breaker)
+        with pytest.raises(ScoringError):
+            await runner.score_row(_row(RAISES))
+        await asyncio.sleep(0.06)
+        model.free.clear()
+        probe, second = await _start(runner.score_row(_row(1)), runner.score_row(_row(2)))
+        assert second.done()
+        assert isinstance(second.exception(), BreakerOpenError)
+        model.free.set()
+        assert await probe == _answer(1)
+        assert breaker.state is HALF_OPEN
+        for number in range(1, CircuitBreaker.PROBES):
+            assert await runner.score_row(_row(number)) == _answer(number)
+        assert breaker.state is CLOSED
+
+    asyncio.run(scenario())
+
+
+def test_answers_that_come_too_late_for_everybody_open_the_breaker() -> None:
+    async def scenario() -> None:
+        model = Model()
+        breaker = circuit_breaker(min_calls=1)
+        runner = _runner(model, timeout=0.02, breaker=breaker)
+        held = await _hold(model, runner)
+        assert isinstance((await _outcomes([held]))[0], DeadlineExceededError)
+        assert breaker.state is CLOSED  # the call has not ended yet
+        model.free.set()
+        await _settle()
+        assert breaker.state is OPEN
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("bad", [RAISES, IS_NAN, TOO_LARGE])
+@pytest.mark.parametrize("many", [False, True], ids=["one row", "rows"])
+def test_inline_failures_open_the_breaker_which_then_keeps_the_model_alone(
+    bad: float, *, many: bool
+) -> None:
+    class Counted(FaultyScorer):
+        calls = 0
+
+        def score(self, X: FloatArray) -> FloatArray:
+            self.calls += 1
+            return super().score(X)
+
+        def score_row(self, row: Row) -> float:
+            self.calls += 1
+            return super().score_row(row)
+
+    async def call(number: float) -> object:
+        return await (
+            runner.score_rows([_row(number)] * 2) if many else runner.score_row(_row(number))
+        )
+
+    async def scenario() -> None:
+        for _ in range(4):
+            with pytest.raises(ScoringError):
+                await call(bad)
+        for _ in range(10):
+            with pytest.raises(BreakerOpenError):
+                await call(1)
+        assert scorer.calls == 4
+        await asyncio.sleep(0.03)
+        for _ in range(CircuitBreaker.PROBES):
+            await call(1)
+        assert runner.breaker.state is CLOSED
+
+    scorer = Counted()
+    runner = _inline(scorer, circuit_breaker(min_calls=4, open_seconds=0.02))
+    asyncio.run(scenario())

@@ -10,6 +10,7 @@ from churn_serving.metrics import Metrics
 from churn_serving.prediction import Predictor
 from churn_serving.schema import Customer, CustomerBatch
 from churn_serving.scoring import make_scorer
+from tests.doubles import circuit_breaker
 
 if TYPE_CHECKING:
     from tests.unit.conftest import Fitted
@@ -41,7 +42,7 @@ def first_public_customer(customer: dict[str, Any]) -> Customer:
 def _predictor(fitted: Fitted, threshold: float) -> Predictor:
     metrics = Metrics(model_version="v1")
     scorer = make_scorer(fitted.estimator, fitted.scaler)
-    runner = InlineRunner(scorer, on_batch=metrics.scored)
+    runner = InlineRunner(scorer, breaker=circuit_breaker(), metrics=metrics)
     return Predictor(runner, model_tag="churn:v1", threshold=threshold, metrics=metrics)
 
 

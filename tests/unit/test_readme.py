@@ -30,6 +30,8 @@ def default(field: FieldInfo) -> str:
         return "the CPUs available"
     if field.default is None:
         return "unset"
+    if field.default == ():
+        return "none"
     text = str(field.default)
     return f"`{text.lower() if isinstance(field.default, bool) else text}`"
 

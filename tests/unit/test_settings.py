@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import ValidationError
@@ -9,6 +9,12 @@ from pydantic import ValidationError
 from churn_serving.errors import SettingsError
 from churn_serving.schema import MAX_BATCH_ITEMS
 from churn_serving.settings import ENV_PREFIX, Settings, load_settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +32,28 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert settings.request_timeout_seconds == 5
     assert settings.max_body_bytes == 128 * 1024
     assert settings.max_batch_size == 256
+    assert settings.drain_delay_seconds == 1
+    assert settings.drain_seconds == 30
+    assert settings.header_timeout_seconds == 10
+    assert settings.idle_timeout_seconds == 75
+    assert settings.max_waiting_bodies == 512
+    assert settings.breaker_failure_rate == 0.5
+    assert settings.breaker_window_seconds == 60
+    assert settings.breaker_min_calls == 20
+    assert settings.breaker_open_seconds == 5
+    assert settings.breaker_fails_readiness is False
+    assert settings.log_level == "info"
+    assert settings.log_format == "auto"
+    assert settings.log_interval_seconds == 60
+
+
+def test_nothing_is_open_that_an_operator_has_not_opened() -> None:
+    settings = load_settings()
+    assert settings.cors_origins == ()
+    assert settings.cors_credentials is False
+    assert settings.api_keys == ()
+    assert settings.api_keys_file is None
+    assert settings.metrics_public is False
 
 
 def test_there_is_a_worker_for_each_cpu_that_may_be_used() -> None:
@@ -49,6 +77,18 @@ def test_there_is_a_worker_for_each_cpu_that_may_be_used() -> None:
         ("MAX_BATCH_SIZE", "1", 1),
         ("QUEUE_SIZE", "100", 100),
         ("ACCESS_LOG", "true", True),
+        ("DRAIN_DELAY_SECONDS", "0", 0.0),
+        ("BREAKER_FAILURE_RATE", "1", 1.0),
+        ("LOG_LEVEL", "debug", "debug"),
+        ("LOG_FORMAT", "json", "json"),
+        ("CORS_ORIGINS", "*", ("*",)),
+        ("CORS_ORIGINS", "", ()),
+        (
+            "CORS_ORIGINS",
+            "https://a.example.com, http://localhost:8080,",
+            ("https://a.example.com", "http://localhost:8080"),
+        ),
+        ("API_KEYS", f"{DIGEST},{DIGEST}", (DIGEST, DIGEST)),
     ],
 )
 def test_a_variable_decides_its_setting(
@@ -83,6 +123,41 @@ def test_a_variable_decides_its_setting(
         ("MAX_BATCH_SIZE", "100001"),
         ("QUEUE_SIZE", "0"),
         ("ACCESS_LOG", "perhaps"),
+        ("DRAIN_DELAY_SECONDS", "-1"),
+        ("DRAIN_SECONDS", "0"),
+        ("DRAIN_SECONDS", "1.5"),
+        ("HEADER_TIMEOUT_SECONDS", "0"),
+        ("HEADER_TIMEOUT_SECONDS", "nan"),
+        ("IDLE_TIMEOUT_SECONDS", "0"),
+        ("MAX_BODY_BYTES", "-1"),
+        ("MAX_WAITING_BODIES", "0"),
+        ("QUEUE_SIZE", "-100"),
+        ("BREAKER_FAILURE_RATE", "0"),
+        ("BREAKER_FAILURE_RATE", "1.1"),
+        ("BREAKER_FAILURE_RATE", "50%"),
+        ("BREAKER_WINDOW_SECONDS", "0"),
+        ("BREAKER_WINDOW_SECONDS", "0.5"),
+        ("BREAKER_MIN_CALLS", "0"),
+        ("BREAKER_OPEN_SECONDS", "0"),
+        ("BREAKER_OPEN_SECONDS", "inf"),
+        ("LOG_LEVEL", "verbose"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_INTERVAL_SECONDS", "0"),
+        ("LOG_INTERVAL_SECONDS", "nan"),
+        ("TOPOLOGY", "spread"),
+        ("RUNNER_WORKERS", "0"),
+        ("CORS_ORIGINS", "example.com"),
+        ("CORS_ORIGINS", "https://example.com/"),
+        ("CORS_ORIGINS", "https://*.example.com"),
+        ("CORS_ORIGINS", "null"),
+        ("API_KEYS", "a-plain-key"),
+        ("API_KEYS", f"{DIGEST},a-plain-key"),
+        ("API_KEYS", "sha256:"),
+        ("API_KEYS", DIGEST[:-1]),
+        ("API_KEYS", f"{DIGEST}0"),
+        ("API_KEYS", DIGEST.upper()),
+        ("API_KEYS_FILE", "/there/is/no/such/file"),
+        ("API_KEYS_FILE", "/"),
     ],
 )
 def test_refuses_an_impossible_value_by_the_name_of_its_variable(
@@ -104,14 +179,61 @@ def test_every_impossible_value_is_named_at_once(monkeypatch: pytest.MonkeyPatch
         assert f"CHURN_{name}: Input should be a valid " in str(refused.value)
 
 
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_the_message_is_one_line_and_does_not_repeat_the_value(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CHURN_MODEL_TAG", "secret 4711")
+    monkeypatch.setenv(f"CHURN_{name.upper()}", "Secret 4711\n")
     with pytest.raises(SettingsError) as refused:
         load_settings()
-    assert "4711" not in str(refused.value)
-    assert "\n" not in str(refused.value)
+    message = str(refused.value)
+    assert f"CHURN_{name.upper()}" in message
+    assert "4711" not in message
+    assert "\n" not in message
+    assert message.endswith(".")
+    # Nor does the error it came from, which a traceback would show.
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"CORS_CREDENTIALS": "true", "CORS_ORIGINS": "*"}, ("CORS_CREDENTIALS", "CORS_ORIGINS")),
+        (
+            {"CORS_CREDENTIALS": "true", "CORS_ORIGINS": "https://a.example.com,*"},
+            ("CORS_CREDENTIALS", "CORS_ORIGINS"),
+        ),
+        ({"CORS_CREDENTIALS": "true"}, ("CORS_CREDENTIALS", "CORS_ORIGINS")),
+        ({"METRICS_PUBLIC": "true"}, ("METRICS_PUBLIC", "API_KEYS")),
+    ],
+    ids=str,
+)
+def test_refuses_what_is_dangerous_together_by_the_names_of_both(
+    variables: dict[str, str], named: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in variables.items():
+        monkeypatch.setenv(f"CHURN_{name}", text)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    for name in named:
+        assert f"CHURN_{name}" in str(refused.value)
+    assert "example.com" not in str(refused.value)
+
+
+def test_takes_together_what_belongs_together(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-plain-key\n")
+    monkeypatch.setenv("CHURN_METRICS_PUBLIC", "true")
+    monkeypatch.setenv("CHURN_API_KEYS_FILE", str(keys))
+    monkeypatch.setenv("CHURN_CORS_ORIGINS", "https://a.example.com")
+    monkeypatch.setenv("CHURN_CORS_CREDENTIALS", "true")
+    settings = load_settings()
+    assert settings.api_keys_file == keys
+    assert settings.metrics_public
+    assert settings.cors_credentials
 
 
 def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ __all__ = ["guarded", "key_digests"]
 
 # Probes have no secrets to present.
 _ALWAYS_OPEN: Final = {LIVENESS, READINESS, BENTOML_LIVENESS, BENTOML_READINESS}
+_COMMENT: Final = "#"
 _DIGEST: Final = "sha256:"
 _BEARER: Final = b"bearer "
 
@@ -38,7 +39,11 @@ def key_digests(settings: Settings) -> tuple[bytes, ...]:
     if settings.api_keys_file is not None:
         try:
             text = settings.api_keys_file.read_text(encoding="utf-8")
-            lines = [line for line in map(str.strip, text.splitlines()) if line]
+            lines = [
+                line
+                for line in map(str.strip, text.splitlines())
+                if line and not line.startswith(_COMMENT)
+            ]
             digests += [_digest(line) for line in lines]
         except (OSError, ValueError) as error:
             raise SettingsError(

@@ -140,6 +140,7 @@ class Worker:
         # Those were no customers.
         self._state.metrics.forget_predictions()
         self._state.predictor = self._predictor
+        self._state.failure = None
 
     async def _follow(self, runner_is_ready: Callable[[], Awaitable[bool]]) -> None:
         """Be ready while the service that runs the model is."""
@@ -171,7 +172,7 @@ class Worker:
         metrics.gauge(HTTP_IN_FLIGHT, self._state.in_flight)
         metrics.gauge(WORKERS, self._settings.workers)
         metrics.gauge(WORKERS_LIVE, 1)
-        metrics.gauge(WORKERS_READY, self._state.phase == "ready")
+        metrics.gauge(WORKERS_READY, float(self._state.phase == "ready"))
         if self._predictor is not None:
             runner = self._predictor.runner
             metrics.gauge(QUEUE_DEPTH, runner.queue_depth)

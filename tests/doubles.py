@@ -1,0 +1,57 @@
+"""What several tests put in the place of a part that is not what they test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from churn_serving.exposition import Exchange
+from churn_serving.http.state import ServiceState
+from churn_serving.metrics import Family, Histogram, Metrics, Sample
+from churn_serving.process import Process, Siblings
+from churn_serving.resilience import CircuitBreaker
+
+__all__ = ["Clock", "circuit_breaker", "count_of", "sample_of", "service_state"]
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def circuit_breaker(**changes: Any) -> CircuitBreaker:
+    """Return a breaker with the settings' defaults, but for the changes."""
+    defaults = {"failure_rate": 0.5, "window_seconds": 60, "min_calls": 20, "open_seconds": 5.0}
+    return CircuitBreaker(**{**defaults, **changes})
+
+
+def service_state(**changes: Any) -> ServiceState:
+    """Return the state of a service with one worker and no model, but for the changes."""
+    defaults = {
+        "metrics": Metrics(model_version="test"),
+        "exchange": Exchange(None),
+        "process": Process(),
+        "siblings": Siblings(expected=1),
+        "model": {},
+    }
+    return ServiceState(**{**defaults, **changes})
+
+
+def sample_of(metrics: Metrics, family: Family, *labels: str) -> Sample:
+    """Return one of the figures that were counted."""
+    for counted, names, sample in metrics:
+        if counted is family and names == labels:
+            return sample
+    raise AssertionError(f"{family.name}{list(labels)} was not counted")
+
+
+def count_of(metrics: Metrics, family: Family, *labels: str) -> int:
+    """Return how many observations a histogram has, or how far a counter has come; 0 if neither."""
+    for counted, names, sample in metrics:
+        if counted is family and names == labels:
+            return sum(sample.counts) if isinstance(sample, Histogram) else int(sample.value)
+    return 0
