@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from churn_serving.context import DEADLINE
+from churn_serving import context
 from churn_serving.errors import (
     ChurnServingError,
     DeadlineExceededError,
@@ -209,7 +209,7 @@ class BatchingRunner:
             RunnerUnreachableError: The service that runs the model does not answer.
         """
         now = perf_counter()
-        deadline = min(DEADLINE.get(), now + self._timeout)
+        deadline = min(context.deadline(), now + self._timeout)
         if deadline <= now:
             raise _too_late()
         self._admit(len(rows), now, deadline)

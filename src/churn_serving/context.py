@@ -7,12 +7,23 @@ not ours: BentoML's API methods on the way to the queue, and every line of the l
 from __future__ import annotations
 
 from contextvars import ContextVar
+from math import inf
 from typing import Final
 
-__all__ = ["DEADLINE", "REQUEST_ID"]
+__all__ = ["REQUEST", "deadline", "request_id"]
 
-REQUEST_ID: Final[ContextVar[str | None]] = ContextVar("request_id", default=None)
-"""The caller's ``X-Request-ID``, or one made for the request."""
+# A plain tuple in one variable: this is set for each request.
+REQUEST: Final[ContextVar[tuple[bytes, float] | None]] = ContextVar("request", default=None)
+"""The request's id and its deadline."""
 
-DEADLINE: Final[ContextVar[float]] = ContextVar("deadline", default=float("inf"))
-"""When the answer must be there, on the clock of ``time.perf_counter``."""
+
+def request_id() -> str | None:
+    """Return the caller's ``X-Request-ID``, or the one made for the request."""
+    request = REQUEST.get()
+    return None if request is None else request[0].decode()
+
+
+def deadline() -> float:
+    """Return when the answer must be there, on the clock of ``time.perf_counter``."""
+    request = REQUEST.get()
+    return inf if request is None else request[1]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from churn_serving.context import REQUEST_ID
+from churn_serving.context import request_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ class _Background(QueueHandler):
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Note which request the line belongs to; the thread that writes it could not know."""
-        record.request_id = REQUEST_ID.get()
+        record.request_id = request_id()
         return record
 
     def enqueue(self, record: logging.LogRecord) -> None:
@@ -147,9 +147,9 @@ def _add_origin(_: object, __: str, event: EventDict) -> EventDict:
 
 def _add_request_id(_: object, __: str, event: EventDict) -> EventDict:
     # Handed over by the queue, or, once that has been stopped, still in the context.
-    request_id = event.pop("request_id", None) or REQUEST_ID.get()
-    if request_id is not None:
-        event["request_id"] = request_id
+    found = event.pop("request_id", None) or request_id()
+    if found is not None:
+        event["request_id"] = found
     return event
 
 

@@ -14,7 +14,8 @@ import yaml
 
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
 from tests.e2e.conftest import Server, _free_port, serving
-from tests.unit.test_alerts import PROMETHEUS, tool
+from tests.tools import tool
+from tests.unit.test_alerts import PROMETHEUS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,6 @@ from starlette.testclient import TestClient
 from churn_serving.artifact import save_artifact
 from churn_serving.dataset import load_dataset
 from churn_serving.http.edge import Edge
-from churn_serving.http.fast_lane import FastLane
 from churn_serving.settings import Settings
 from churn_serving.training import CANDIDATES, _fit
 
@@ -57,8 +56,8 @@ def lanes(service: ModuleType) -> dict[str, ASGIApp]:
     """The application as it is served, and without its fast lane."""
     app = service.ChurnService.to_asgi()
     assert type(app) is Edge
-    assert type(app._app) is FastLane
-    behind = app._app._app
+    assert app._lane is not None
+    behind = app._app
     return {"fast": app, "native": Edge(behind, state=service.STATE, settings=service.SETTINGS)}
 
 

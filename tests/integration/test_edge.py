@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from churn_serving.context import DEADLINE, REQUEST_ID
+from churn_serving.context import deadline, request_id
 from churn_serving.http.pages import PAGES
 from churn_serving.metrics import ERRORS, HTTP_DURATION
 from tests.bad_requests import BATCH, CUSTOMER, JSON, PREDICT, PREDICT_V1
@@ -157,7 +157,7 @@ def test_a_failing_model_is_logged_once_in_the_name_of_its_request(client: TestC
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            logged.append((REQUEST_ID.get(), record))
+            logged.append((request_id(), record))
 
     ours = logging.getLogger("churn_serving")
     handler = Handler()
@@ -166,8 +166,8 @@ def test_a_failing_model_is_logged_once_in_the_name_of_its_request(client: TestC
         client.post(PREDICT, json=CUSTOMER, headers={ID: "mine"})
     finally:
         ours.removeHandler(handler)
-    ((request_id, record),) = logged
-    assert request_id == "mine"
+    ((logged_id, record),) = logged
+    assert logged_id == "mine"
     assert record.levelno == logging.ERROR
     assert record.exc_info is not None
     assert record.exc_info[1] is not None
@@ -202,7 +202,7 @@ def deadlines(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[floa
     score_row = runner.score_row
 
     async def score(row: Any) -> float:
-        seen.append(DEADLINE.get() - time.perf_counter())
+        seen.append(deadline() - time.perf_counter())
         probability: float = await score_row(row)
         return probability
 

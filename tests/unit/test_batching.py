@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from churn_serving.batching import BatchingRunner, InlineRunner, make_runner
-from churn_serving.context import DEADLINE
+from churn_serving.context import REQUEST
 from churn_serving.errors import (
     BreakerOpenError,
     DeadlineExceededError,
@@ -137,7 +137,7 @@ async def _start(
 
 async def _within(seconds: float, call: Coroutine[Any, Any, float]) -> float:
     """Make the call of a request with so much time; to be run as a task, as requests are."""
-    DEADLINE.set(time.perf_counter() + seconds)
+    REQUEST.set((b"test", time.perf_counter() + seconds))
     return await call
 
 

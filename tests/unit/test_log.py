@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from math import inf
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from churn_serving import log
-from churn_serving.context import REQUEST_ID
+from churn_serving.context import REQUEST
 from churn_serving.log import _FOREIGN, configure_logging, flush_logging
 from churn_serving.schema import Customer
 from churn_serving.settings import Settings
@@ -90,9 +91,9 @@ def as_json(output: Output) -> Output:
 @pytest.fixture
 def answering() -> Iterator[str]:
     """A request is being answered."""
-    token = REQUEST_ID.set("request-1")
+    token = REQUEST.set((b"request-1", inf))
     yield "request-1"
-    REQUEST_ID.reset(token)
+    REQUEST.reset(token)
 
 
 def test_a_line_says_what_where_and_when(as_json: Output) -> None:
@@ -131,7 +132,7 @@ def test_a_line_says_when_it_came_up_and_not_when_it_was_written(
 
 def test_every_line_of_a_request_carries_its_id_whoever_writes_it(as_json: Output) -> None:
     async def answer(request_id: str) -> None:
-        REQUEST_ID.set(request_id)
+        REQUEST.set((request_id.encode(), inf))
         for name in ("churn_serving.batching", "bentoml", "uvicorn.error", "some.library"):
             logging.getLogger(name).warning(request_id)
             await asyncio.sleep(0)

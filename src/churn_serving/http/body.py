@@ -7,7 +7,7 @@ import types
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from churn_serving.context import DEADLINE
+from churn_serving.context import deadline
 from churn_serving.errors import (
     BodyTooLargeError,
     BodyTooSlowError,
@@ -16,9 +16,9 @@ from churn_serving.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable, Generator, Mapping
 
-    from starlette.types import Message, Receive, Scope
+    from starlette.types import Message, Receive
 
 __all__ = ["BodyReader", "is_json"]
 
@@ -27,12 +27,10 @@ T = TypeVar("T")
 _JSON: Final = b"application/json"
 
 
-def is_json(scope: Scope) -> bool:
+def is_json(headers: Mapping[bytes, bytes]) -> bool:
     """Tell whether the request says that its body is JSON."""
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            return bool(value == _JSON or value.partition(b";")[0].strip().lower() == _JSON)
-    return False
+    value = headers.get(b"content-type", b"")
+    return value == _JSON or value.partition(b";")[0].strip().lower() == _JSON
 
 
 class BodyReader:
@@ -48,7 +46,7 @@ class BodyReader:
         self._max_waiting = max_waiting
         self._waiting = 0
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
+    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         """Return the whole body.
 
         Raises:
@@ -57,9 +55,9 @@ class BodyReader:
             ClientGoneError: The client closed the connection first.
             TooManyBodiesError: The body would have to be waited for, and too many are.
         """
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._max_bytes:
-                raise self._too_large()
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._max_bytes:
+            raise self._too_large()
         # Nearly always the whole body is there at once. A timer would cost more than reading it,
         # so none is set before something has to be waited for.
         reading = receive().__await__()
@@ -79,7 +77,7 @@ class BodyReader:
             raise TooManyBodiesError("Too many request bodies are arriving piece by piece.")
         self._waiting += 1
         try:
-            async with asyncio.timeout(DEADLINE.get() - perf_counter()):
+            async with asyncio.timeout(deadline() - perf_counter()):
                 while True:
                     message = await (waiting or receive())
                     waiting = None

@@ -13,15 +13,19 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from churn_serving.context import DEADLINE, REQUEST_ID
+from churn_serving.context import REQUEST
 from churn_serving.errors import MalformedHeaderError
 from churn_serving.http.docs import HTML_PAGES
-from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, send_error
+from churn_serving.http.fast_lane import FastLane
+from churn_serving.http.problems import (
+    CLIENT_CLOSED_REQUEST,
+    CLOSE,
+    CONTENT_TYPE,
+    answer_to,
+)
 from churn_serving.http.routes import route_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
-
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from churn_serving.http.problems import Header
@@ -37,7 +41,6 @@ _TIMEOUT: Final = b"x-request-timeout-ms"
 # What may stand in a log line and in an answer.
 _ACCEPTABLE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _MAX_TIMEOUT_DIGITS: Final = 9
-_CLOSE: Final[Header] = (b"connection", b"close")
 _NO_SNIFFING: Final[Header] = (b"x-content-type-options", b"nosniff")
 # An answer to POST is neither kept nor shown as a page by a browser; what comes by GET may be. The
 # documentation says itself what it may load, nothing else may load anything.
@@ -52,18 +55,20 @@ class Edge:
     """The outermost ASGI middleware.
 
     Args:
-        app: Answers.
+        app: Answers. If it is the fast lane, nothing standing between, the edge asks it for the
+            answer and sends that itself.
         state: Counts, and knows whether the service is draining.
         settings: The limits of a request.
     """
 
     def __init__(self, app: ASGIApp, *, state: ServiceState, settings: Settings) -> None:
-        self._app = app
+        self._lane = app if isinstance(app, FastLane) else None
+        self._app = app.app if isinstance(app, FastLane) else app
         self._state = state
         self._metrics = state.metrics
         self._seconds = settings.request_timeout_seconds
         self._access_log = settings.access_log
-        self._prefix = os.urandom(6).hex()
+        self._prefix = os.urandom(6).hex().encode()
         self._numbers = count()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,32 +77,35 @@ class Edge:
             await self._app(scope, receive, send)
             return
         start = perf_counter()
-        headers = dict(scope["headers"])
-        request_id = self._request_id(headers)
-        REQUEST_ID.set(request_id)
         state = self._state
-        status = CLIENT_CLOSED_REQUEST
-
-        def send_from_here(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                answer = [*message["headers"], (_REQUEST_ID, request_id.encode()), _NO_SNIFFING]
-                if scope["method"] != "POST":
-                    answer.append(_NO_STORE)
-                    if scope["path"] not in HTML_PAGES:
-                        answer.append(_NO_PAGE)
-                if state.draining:
-                    answer.append(_CLOSE)
-                message["headers"] = answer
-            return send(message)
-
+        headers = dict(scope["headers"])
+        given_id = headers.get(_REQUEST_ID)
+        if given_id is not None and _ACCEPTABLE_ID.fullmatch(given_id):
+            request_id = given_id
+        else:
+            request_id = b"%b-%x" % (self._prefix, next(self._numbers))  # unique, and cheap to make
+        status: int = CLIENT_CLOSED_REQUEST
         state.in_flight += 1
         try:
-            DEADLINE.set(start + self._timeout(headers))
-            await self._app(scope, receive, send_from_here)
-        except MalformedHeaderError as error:
-            await send_error(send_from_here, error, route=route_of(scope), metrics=self._metrics)
+            answer = None
+            REQUEST.set((request_id, start + self._seconds))
+            try:
+                if _TIMEOUT in headers:
+                    REQUEST.set((request_id, start + self._shortened(headers[_TIMEOUT])))
+                if self._lane is not None:
+                    answer = await self._lane.answer(scope, headers, receive)
+            except MalformedHeaderError as error:
+                answer = answer_to(error, route=route_of(scope), metrics=self._metrics)
+            if answer is None:
+                status = await self._pass_on(scope, receive, send, request_id)
+                return
+            status, body, more = answer
+            if status == CLIENT_CLOSED_REQUEST:
+                return
+            length = b"content-length", b"%d" % len(body)
+            own = self._headers([CONTENT_TYPE, length, *more], scope, request_id)
+            await send({"type": "http.response.start", "status": status, "headers": own})
+            await send({"type": "http.response.body", "body": body})
         finally:
             state.in_flight -= 1
             seconds = perf_counter() - start
@@ -105,22 +113,37 @@ class Edge:
             if self._access_log:
                 _log(scope, status, seconds)
 
-    def _request_id(self, headers: Mapping[bytes, bytes]) -> str:
-        """Return the caller's id of the request, or one of ours: unique, and cheap to make."""
-        given = headers.get(_REQUEST_ID)
-        if given is not None and _ACCEPTABLE_ID.fullmatch(given):
-            return given.decode()
-        return f"{self._prefix}-{next(self._numbers):x}"
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> int:
+        """Let the application answer; return the status of what it answers."""
+        status: int = CLIENT_CLOSED_REQUEST
 
-    def _timeout(self, headers: Mapping[bytes, bytes]) -> float:
-        """Return the seconds until the deadline: ours, or less if the caller says so.
+        async def send_from_here(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = self._headers(list(message["headers"]), scope, request_id)
+            await send(message)
+
+        await self._app(scope, receive, send_from_here)
+        return status
+
+    def _headers(self, headers: list[Header], scope: Scope, request_id: bytes) -> list[Header]:
+        """Return an answer's headers, together with those that each answer has."""
+        headers += [(_REQUEST_ID, request_id), _NO_SNIFFING]
+        if scope["method"] != "POST":
+            headers.append(_NO_STORE)
+            if scope["path"] not in HTML_PAGES:
+                headers.append(_NO_PAGE)
+        if self._state.draining:
+            headers.append(CLOSE)
+        return headers
+
+    def _shortened(self, given: bytes) -> float:
+        """Return the seconds until the deadline: what the caller says, but no more than ours.
 
         Raises:
-            MalformedHeaderError: What the caller says is not a number of milliseconds.
+            MalformedHeaderError: That is not a number of milliseconds.
         """
-        given = headers.get(_TIMEOUT)
-        if given is None:
-            return self._seconds
         if not given.isdigit() or len(given) > _MAX_TIMEOUT_DIGITS or int(given) == 0:
             raise MalformedHeaderError(
                 "X-Request-Timeout-Ms must be a whole number of milliseconds, from 1."

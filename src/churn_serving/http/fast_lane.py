@@ -16,15 +16,16 @@ from pydantic_core import to_json
 from churn_serving.errors import ClientGoneError
 from churn_serving.http.body import is_json
 from churn_serving.http.endpoints import ENDPOINTS
-from churn_serving.http.problems import send_error, send_json
+from churn_serving.http.problems import answer_to, send_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
     from typing import Any
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from churn_serving.http.body import BodyReader
+    from churn_serving.http.problems import Answer
     from churn_serving.http.state import ServiceState
 
 __all__ = ["FastLane"]
@@ -33,7 +34,10 @@ T = TypeVar("T")
 
 
 class FastLane:
-    """An ASGI middleware that answers ``ENDPOINTS`` itself.
+    """Answers ``ENDPOINTS``.
+
+    An ASGI middleware; but where nothing stands between them, ``churn_serving.http.edge`` asks for
+    the answer and sends it itself, which takes a fifth less time.
 
     Args:
         app: Where everything else goes.
@@ -42,27 +46,42 @@ class FastLane:
     """
 
     def __init__(self, app: ASGIApp, *, state: ServiceState, bodies: BodyReader) -> None:
-        self._app = app
+        self.app = app
         self._state = state
         self._bodies = bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or pass it on."""
-        endpoint = ENDPOINTS.get(scope["path"]) if scope["type"] == "http" else None
+        answer = None
+        if scope["type"] == "http":
+            answer = await self.answer(scope, dict(scope["headers"]), receive)
+        if answer is None:
+            await self.app(scope, receive, send)
+        else:
+            await send_answer(send, answer)
+
+    async def answer(
+        self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
+    ) -> Answer | None:
+        """Return the answer to a request, or None if somebody else must answer it."""
+        path = scope["path"]
+        endpoint = ENDPOINTS.get(path)
         predictor = self._state.predictor
-        if endpoint is None or predictor is None or scope["method"] != "POST" or not is_json(scope):
-            await self._app(scope, receive, send)
-            return
+        if (
+            endpoint is None
+            or predictor is None
+            or scope["method"] != "POST"
+            or not is_json(headers)
+        ):
+            return None
         try:
-            body = await self._bodies.read(scope, receive)
+            body = await self._bodies.read(headers, receive)
             answering = endpoint.handle(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
                 answering = _unless_gone(answering, receive)
-            answer = to_json(await answering)
+            return HTTPStatus.OK, to_json(await answering), ()
         except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
-            await send_error(send, error, route=scope["path"], metrics=self._state.metrics)
-        else:
-            await send_json(send, HTTPStatus.OK, answer)
+            return answer_to(error, route=path, metrics=self._state.metrics)
 
 
 async def _unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from churn_serving.errors import SettingsError, UnauthorizedError
 from churn_serving.http.health import LIVENESS, READINESS
 from churn_serving.http.observability import METRICS
-from churn_serving.http.problems import send_error
+from churn_serving.http.problems import answer_to, send_answer
 from churn_serving.http.routes import BENTOML_LIVENESS, BENTOML_READINESS, route_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def guarded(
             await app(scope, receive, send)
             return
         error = UnauthorizedError("Send an API key: Authorization: Bearer KEY, or X-API-Key: KEY.")
-        await send_error(send, error, route=route_of(scope), metrics=state.metrics)
+        await send_answer(send, answer_to(error, route=route_of(scope), metrics=state.metrics))
 
     return checked
 

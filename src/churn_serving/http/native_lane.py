@@ -19,7 +19,12 @@ from churn_serving.errors import (
 )
 from churn_serving.http.body import is_json
 from churn_serving.http.endpoints import ENDPOINTS
-from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, send_error, send_status
+from churn_serving.http.problems import (
+    CLIENT_CLOSED_REQUEST,
+    answer_to,
+    answer_with,
+    send_answer,
+)
 from churn_serving.http.routes import route_of
 
 if TYPE_CHECKING:
@@ -78,7 +83,8 @@ class NativeLane:
             await self._answer(scope, receive, send)
 
     async def _refuse(self, scope: Scope, send: Send, error: Exception) -> None:
-        await send_error(send, error, route=route_of(scope), metrics=self._state.metrics)
+        answer = answer_to(error, route=route_of(scope), metrics=self._state.metrics)
+        await send_answer(send, answer)
 
     async def _checked(self, scope: Scope, receive: Receive) -> Receive:
         """Refuse what BentoML would take or answer differently; return the body, to be read again.
@@ -89,11 +95,12 @@ class NativeLane:
         """
         if self._state.predictor is None:
             raise NotReadyError(self._state.failure or "The model is not loaded.")
-        if not is_json(scope):
+        headers = dict(scope["headers"])
+        if not is_json(headers):
             raise UnsupportedMediaTypeError(
                 "Send the body as JSON, with the header Content-Type: application/json."
             )
-        body = await self._bodies.read(scope, receive)
+        body = await self._bodies.read(headers, receive)
         ENDPOINTS[scope["path"]].parse(body)
         unread = True
 
@@ -134,4 +141,4 @@ class NativeLane:
         elif status >= _FIRST_ERROR_STATUS and status != CLIENT_CLOSED_REQUEST:
             # 405 must say what is allowed.
             kept = [header for header in start["headers"] if header[0] == b"allow"]
-            await send_status(send, status, kept)
+            await send_answer(send, answer_with(status, kept))

@@ -48,12 +48,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
+    "CLOSE",
+    "CONTENT_TYPE",
     "STATUS_OF",
+    "Answer",
     "ErrorAnswer",
     "Header",
-    "send_error",
-    "send_json",
-    "send_status",
+    "answer_to",
+    "answer_with",
+    "send_answer",
     "sentence_of",
 ]
 
@@ -102,10 +105,13 @@ _RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABL
 _CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 # The rest of the body may still come; nobody is going to read it.
 _UNREAD: Final = (BodyTooSlowError, BodyTooLargeError, TooManyBodiesError)
-_CLOSE: Final = (b"connection", b"close")
-_CONTENT_TYPE: Final = (b"content-type", b"application/json")
 
 Header: TypeAlias = tuple[bytes, bytes]
+Answer: TypeAlias = tuple[int, bytes, "Sequence[Header]"]
+"""A complete JSON answer: its status, its body, and headers beside those of each answer."""
+
+CLOSE: Final[Header] = (b"connection", b"close")
+CONTENT_TYPE: Final[Header] = (b"content-type", b"application/json")
 
 
 class ErrorDetail(BaseModel):
@@ -123,24 +129,23 @@ class ErrorAnswer(BaseModel):
     detail: list[ErrorDetail] = Field(description="Each reason; empty for errors of the server.")
 
 
-async def send_json(send: Send, status: int, body: bytes, headers: Sequence[Header] = ()) -> None:
-    """Send a complete JSON answer."""
+async def send_answer(send: Send, answer: Answer) -> None:
+    """Send a complete answer; none to a client that has gone."""
+    status, body, headers = answer
+    if status == CLIENT_CLOSED_REQUEST:
+        return
     await send(
         {
             "type": "http.response.start",
             "status": status,
-            "headers": [
-                _CONTENT_TYPE,
-                (b"content-length", str(len(body)).encode()),
-                *headers,
-            ],
+            "headers": [CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *headers],
         }
     )
     await send({"type": "http.response.body", "body": body})
 
 
-async def send_error(send: Send, error: Exception, *, route: str, metrics: Metrics) -> None:
-    """Count an error, log it if it is ours, and send the answer that the contract gives to it.
+def answer_to(error: Exception, *, route: str, metrics: Metrics) -> Answer:
+    """Count an error, log it if it is ours, and return the answer that the contract gives to it.
 
     An error that nobody foresaw has an answer without internals.
     """
@@ -152,22 +157,24 @@ async def send_error(send: Send, error: Exception, *, route: str, metrics: Metri
         status = STATUS_OF[type(error)]
     if isinstance(error, ShedError):
         metrics.shed(error)
-        headers.append((b"retry-after", str(max(1, ceil(error.retry_after))).encode()))
+        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
     elif isinstance(error, DeadlineExceededError):
         metrics.missed_deadline()
     elif isinstance(error, UnauthorizedError):
         headers.append(_CHALLENGE)
     if isinstance(error, _UNREAD):
-        headers.append(_CLOSE)
+        headers.append(CLOSE)
     if isinstance(error, RequestError):
         detail = error.detail
-    if status == CLIENT_CLOSED_REQUEST:
-        return
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("A request could not be answered", exc_info=error)
-        await send_status(send, status)
-    else:
-        await _send(send, status, str(error), detail, headers)
+        return answer_with(status)
+    return _problem(status, str(error), detail, headers)
+
+
+def answer_with(status: int, headers: Sequence[Header] = ()) -> Answer:
+    """Return the answer that the contract gives to a bare status."""
+    return _problem(status, sentence_of(status), (), headers)
 
 
 def sentence_of(status: int) -> str:
@@ -175,19 +182,9 @@ def sentence_of(status: int) -> str:
     return _SENTENCES.get(status) or f"{HTTPStatus(status).phrase}."
 
 
-async def send_status(send: Send, status: int, headers: Sequence[Header] = ()) -> None:
-    """Send the answer that the contract gives to a bare status."""
-    await _send(send, status, sentence_of(status), (), headers)
-
-
-async def _send(
-    send: Send,
-    status: int,
-    sentence: str,
-    detail: Sequence[Failure],
-    headers: Sequence[Header],
-) -> None:
+def _problem(
+    status: int, sentence: str, detail: Sequence[Failure], headers: Sequence[Header]
+) -> Answer:
     if status in _RETRYABLE and all(name != b"retry-after" for name, _ in headers):
         headers = [*headers, (b"retry-after", b"1")]
-    body = to_json({"error": sentence, "detail": list(detail)})
-    await send_json(send, status, body, headers)
+    return status, to_json({"error": sentence, "detail": list(detail)}), headers
