@@ -22,7 +22,7 @@ TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve dev test lint bench chaos rollout bento image image-test api-key lock clean
+.PHONY: help setup train serve dev test lint bench chaos rollout dashboard bento image image-test api-key lock clean
 
 help: ## List the targets
 	@echo 'usage: make TARGET [PORT=3000] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
@@ -74,6 +74,9 @@ chaos: $(STAMP) ## Break a real server on purpose and see what comes back (ARGS=
 
 rollout: $(STAMP) ## Replace a generation by the next behind HAProxy, under load, and count failures
 	@$(BIN)/python -m tests.rollout
+
+dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
+	@$(BIN)/python -m deploy.grafana.dashboard
 
 bento: $(STAMP) ## Build the Bento, and try it once
 	@$(TRAIN_IF_MISSING)

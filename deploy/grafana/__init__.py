@@ -1,0 +1,1 @@
+"""The Grafana dashboard, and what draws a picture of it without Grafana."""
