@@ -6,13 +6,15 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib.metadata
 import logging
 import os
 import platform
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 import cloudpickle
@@ -52,6 +54,9 @@ from churn_serving.schema import (
     PredictionV1,
 )
 from churn_serving.settings import ENV_PREFIX, available_cpus, load_settings
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 logger = logging.getLogger("churn_serving")
 
@@ -170,6 +175,21 @@ def replace_dead_workers_sooner() -> None:
     Arbiter.__init__ = initialize_with_delay
 
 
+def explain_a_taken_port() -> None:
+    """Let BentoML's supervisor say in one sentence that its port is taken."""
+    usual = sys.excepthook
+
+    def explain(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            sys.stderr.write("Error: The port is taken; choose another one with --port.\n")
+        else:
+            usual(kind, error, traceback)
+
+    sys.excepthook = explain
+
+
 @bentoml.service(workers=SETTINGS.runner_workers, **COMMON)
 class ChurnRunner:
     """The batchable runner as a service of its own, for the split topology."""
@@ -248,6 +268,7 @@ class ChurnService:
         """Set up the supervisor, which only starts the workers."""
         configure_logging(SETTINGS)
         replace_dead_workers_sooner()
+        explain_a_taken_port()
 
     def __init__(self) -> None:
         WORKER.take_over()

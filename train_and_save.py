@@ -52,8 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         tag = _train_and_save(options)
     except (ChurnServingError, OSError) as error:
+        hint = " (Can BENTOML_HOME be written, and is there room?)"
+        text = f"{error}{hint if isinstance(error, OSError) else ''}"
         Console(stderr=True).print(
-            f"[red]error:[/red] {escape(str(error))}\nNo model was registered.", soft_wrap=True
+            f"[red]error:[/red] {escape(text)}\nNo model was registered.", soft_wrap=True
         )
         return FAILED
     except KeyboardInterrupt:

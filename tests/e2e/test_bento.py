@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 import sysconfig
@@ -10,27 +11,54 @@ from typing import TYPE_CHECKING
 
 import bentoml
 import httpx2
+import pytest
 
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
 from tests.e2e.conftest import BENTOML, PROJECT, serving
 
 if TYPE_CHECKING:
-    import pytest
-
     from churn_serving.artifact import Artifact
 
 
-def test_a_built_bento_serves_without_the_package(
-    bento_model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    build = subprocess.run(
+def build() -> bentoml.Bento:
+    """Build the Bento."""
+    done = subprocess.run(
         [BENTOML, "build", "--output", "tag", str(PROJECT)],
         capture_output=True,
         text=True,
         check=True,
     )
-    tag = build.stdout.strip().rpartition("__tag__:")[2]
-    bento = bentoml.get(tag)
+    return bentoml.get(done.stdout.strip().rpartition("__tag__:")[2])
+
+
+def content(bento: bentoml.Bento) -> dict[str, str]:
+    """Return the checksum of each of its files."""
+    root = Path(bento.path)
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.usefixtures("bento_model")
+def test_the_same_sources_and_model_make_the_same_bento() -> None:
+    one, other = content(build()), content(build())
+    # The version and the time of its making are in there.
+    assert one.pop("bento.yaml") != other.pop("bento.yaml")
+    assert one == other
+    assert "src/service.py" in one
+    # What is lying about in the project's folder does not get in.
+    assert {path.split("/")[1] for path in one if path.startswith("src/")} == {
+        *("README.md", "bentofile.yaml", "churn_serving", "requirements.txt", "service.py")
+    }
+
+
+def test_a_built_bento_serves_without_the_package(
+    bento_model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bento = build()
+    tag = str(bento.tag)
     assert [str(model.tag) for model in bento.info.all_models] == [bento_model.tag]
     assert not {"dataset.py", "training.py"} & {path.name for path in Path(bento.path).rglob("*")}
 

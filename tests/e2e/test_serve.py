@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -157,10 +158,10 @@ def test_a_worker_that_is_started_again_serves_the_same_model(
     assert tags == {served}
 
 
-def serve_and_fail(**env: str) -> str:
+def serve_and_fail(*options: str, port: int = 0, **env: str) -> str:
     """Return what a start that must fail prints."""
     completed = subprocess.run(
-        [BENTOML, "serve", TARGET, "--port", "0"],
+        [BENTOML, "serve", TARGET, "--port", str(port), *options],
         cwd=PROJECT,
         env={**os.environ, **env},
         capture_output=True,
@@ -215,4 +216,16 @@ def test_a_start_with_another_scikit_learn_warns_and_names_the_command(
 def test_a_start_with_an_impossible_setting_names_it() -> None:
     message = serve_and_fail(CHURN_WORKERS="-1")
     assert "CHURN_WORKERS" in message
+    assert "Traceback" not in message
+
+
+def test_a_start_on_a_taken_port_says_so(models: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        message = serve_and_fail(
+            "--host", "127.0.0.1", port=taken.getsockname()[1], CHURN_MODEL_TAG=models["logistic"]
+        )
+    assert "The port is taken" in message
+    assert "--port" in message
     assert "Traceback" not in message

@@ -1,4 +1,4 @@
-"""The README says what the code does."""
+"""The README and the guides say what the code does."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import pytest
+
+from churn_serving.metrics import FAMILIES
 from churn_serving.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 README: Final = Path(__file__).parents[2] / "README.md"
-SECTION: Final = re.compile(r"(<!-- settings: .*? -->\n)(.*?)(<!-- /settings -->)", re.DOTALL)
+GUIDES: Final = sorted(README.parent.glob("docs/*.md"))
 UPDATE: Final = "UPDATE_README"
 
 
@@ -36,18 +39,46 @@ def default(field: FieldInfo) -> str:
     return f"`{text.lower() if isinstance(field.default, bool) else text}`"
 
 
-def test_the_settings_table_is_complete() -> None:
-    text = README.read_text()
+def metrics_table() -> str:
+    """The table that the operations guide must hold."""
+    rows = ["| metric | |", "|---|---|"]
+    for family in FAMILIES.values():
+        suffix = "_total" if family.kind == "counter" else ""
+        labels = f"{{{','.join(family.labels)}}}" if family.labels else ""
+        rows.append(f"| `{family.name}{suffix}{labels}` ({family.kind}) | {family.help} |")
+    return "\n".join(rows) + "\n"
+
+
+def check(path: Path, section: str, table: str) -> None:
+    """Compare a marked section with what it must hold, or write it."""
+    marked = re.compile(rf"(<!-- {section}: .*? -->\n)(.*?)(<!-- /{section} -->)", re.DOTALL)
+    text = path.read_text()
     if os.environ.get(UPDATE):
-        text = SECTION.sub(lambda match: match[1] + settings_table() + match[3], text)
-        README.write_text(text)
-    section = SECTION.search(text)
-    assert section is not None
-    assert section[2] == settings_table(), f"run the test with {UPDATE}=1 to update the README"
+        text = marked.sub(lambda match: match[1] + table + match[3], text)
+        path.write_text(text)
+    found = marked.search(text)
+    assert found is not None
+    assert found[2] == table, f"run the test with {UPDATE}=1 to update {path.name}"
+
+
+def test_the_settings_table_is_complete() -> None:
+    check(README, "settings", settings_table())
+
+
+def test_the_metrics_table_is_complete() -> None:
+    check(README.with_name("docs") / "operations.md", "metrics", metrics_table())
+
+
+@pytest.mark.parametrize("path", [README, *GUIDES], ids=lambda path: path.name)
+def test_every_link_to_a_file_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#[^)]*)?\)", path.read_text())
+    for link in filter(None, links):
+        assert (path.parent / link).exists(), link
 
 
 def test_every_make_target_named_in_the_readme_exists() -> None:
     makefile = README.with_name("Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", README.read_text()))
+    text = "\n".join(path.read_text() for path in (README, *GUIDES))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", text))
     assert {"serve", "test"} <= named <= targets
