@@ -32,7 +32,7 @@ from churn_serving.errors import ChurnServingError, RunnerUnreachableError
 from churn_serving.exposition import Exchange
 from churn_serving.http import endpoints
 from churn_serving.http.body import BodyReader
-from churn_serving.http.connections import running_server
+from churn_serving.http.connections import running_server, stop_last
 from churn_serving.http.edge import Edge
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.keys import guarded, key_digests
@@ -195,8 +195,9 @@ class ChurnRunner:
     """The batchable runner as a service of its own, for the split topology."""
 
     def __init__(self) -> None:
-        if running_server():
+        if (server := running_server()) is not None:
             configure_logging(SETTINGS)
+            stop_last(server, SETTINGS)
         self.scorer = load_scorer()
 
     @bentoml.on_startup

@@ -36,6 +36,7 @@ __all__ = ["Split", "Update", "canary", "rolling_update"]
 
 KUBERNETES: Final = Path(__file__).parents[1] / "deploy" / "kubernetes"
 CALLERS: Final = 32
+TOLERANCE: Final = 0.01
 CANARY_REQUESTS: Final = 10_000
 BEFORE_AND_AFTER_SECONDS: Final = 2.0
 OLD: Final = "old"
@@ -266,7 +267,8 @@ def main() -> int:
         f"canary: {split.canary:,} of {split.stable + split.canary:,} requests, "
         f"{split.share:.2%}; {split.failed} failed"
     )
-    return 1 if update.failed or split.failed else 0
+    off = abs(split.share - Manifests.read().weights[1] / 100) > TOLERANCE
+    return 1 if update.failed or split.failed or off else 0
 
 
 if __name__ == "__main__":

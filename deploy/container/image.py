@@ -194,6 +194,8 @@ def _succeeds(command: Sequence[str]) -> bool:
 
 
 def _output(command: Sequence[str], default: str | None = None) -> str:
+    if default is not None and shutil.which(command[0]) is None:
+        return default
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode == 0:
         return done.stdout.strip()

@@ -17,6 +17,7 @@ import asyncio
 import logging
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -31,7 +32,7 @@ from churn_serving.errors import (
     ScoringError,
 )
 from churn_serving.features import FloatArray, Row, feature_matrix, verification_matrix
-from churn_serving.resilience import CLOSED, DurationEstimate
+from churn_serving.resilience import CLOSED, OPEN, DurationEstimate
 from churn_serving.schema import MAX_BATCH_ITEMS
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ MARGIN: Final = 0.1
 """Share of the time until a deadline that no work is planned for: estimates are only that."""
 
 
+HANGING: Final = 2.0
+"""A call of the model that takes so many times a request's timeout is taken for one that hangs."""
+
+
 class Runner(Protocol):
     """Scores rows for many concurrent callers."""
 
@@ -68,6 +73,11 @@ class Runner(Protocol):
 
     breaker: CircuitBreaker
     """Watches the model."""
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a call of the model has taken so long that it may never end."""
+        ...
 
     async def score_row(self, row: Row) -> float:
         """Return one customer's churn probability."""
@@ -90,6 +100,7 @@ class InlineRunner:
     inline = True
     queue_depth = 0
     queue_capacity = 0
+    hangs = False
 
     def __init__(self, scorer: Scorer, *, breaker: CircuitBreaker, metrics: Metrics) -> None:
         self.breaker = breaker
@@ -191,6 +202,12 @@ class BatchingRunner:
         self._scoring_since: float | None = None
         self._worker: asyncio.Task[None] | None = None
 
+    @property
+    def hangs(self) -> bool:
+        """Whether a call of the model has taken so long that it may never end."""
+        since = self._scoring_since
+        return since is not None and perf_counter() - since > HANGING * self._timeout
+
     async def score_row(self, row: Row) -> float:
         """Return one customer's churn probability; see ``score_rows``."""
         return (await self.score_rows([row]))[0]
@@ -218,7 +235,8 @@ class BatchingRunner:
         self._queue.append(job)
         self.queue_depth += len(rows)
         if self._worker is None:
-            self._worker = loop.create_task(self._work())
+            # Not in this caller's context: it works for the others as well.
+            self._worker = loop.create_task(self._work(), context=Context())
         timer = loop.call_later(deadline - now, _settle, job, _too_late())
         try:
             return await job.answer
@@ -248,8 +266,12 @@ class BatchingRunner:
         """Return how long it will take to score what waits and ``rows`` more."""
         since = self._scoring_since
         current = 0.0 if since is None else self._batch_duration.remaining(now - since)
-        batches = -(-(self.queue_depth + rows) // self._max_batch_size)
+        # A caller's rows are never split, however many they are.
+        batches = min(self._batches(self.queue_depth) + 1, self._batches(self.queue_depth + rows))
         return current + batches * self._batch_duration.seconds
+
+    def _batches(self, rows: int) -> int:
+        return -(-rows // self._max_batch_size)
 
     async def _work(self) -> None:
         """Score batches until nothing waits."""
@@ -268,6 +290,8 @@ class BatchingRunner:
             job = self._queue[0]
             if job.deadline <= now:
                 _settle(job, _too_late())
+            elif self.breaker.state is OPEN:
+                _settle(job, self.breaker.refusal())
             if not job.answer.done():
                 if jobs and size + len(job.rows) > self._max_batch_size:
                     break
@@ -299,7 +323,9 @@ class BatchingRunner:
                 _settle(jobs[0], _scoring_error(error))
                 return
             for job in jobs:
-                if not job.answer.done():
+                if self.breaker.state is OPEN:
+                    _settle(job, self.breaker.refusal())
+                elif not job.answer.done():
                     await self._score_jobs([job])
         else:
             end = perf_counter()
@@ -319,9 +345,9 @@ class BatchingRunner:
             first += len(job.rows)
             try:
                 _settle(job, _probabilities(part, len(job.rows)))
-            except ScoringError as error:
+            except Exception as error:  # noqa: BLE001 - a model may return anything
                 self.breaker.failed(now)
-                _settle(job, error)
+                _settle(job, _scoring_error(error))
             else:
                 # An answer that comes when everybody has been given up is of no use.
                 (self.breaker.succeeded if in_time else self.breaker.failed)(now)

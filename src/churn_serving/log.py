@@ -12,8 +12,10 @@ import logging
 import queue
 import sys
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
-from logging.handlers import QueueHandler, QueueListener
+from logging.handlers import QueueHandler
+from threading import Thread
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["configure_logging", "flush_logging"]
 
 _QUEUED_LINES: Final = 10_000
+_PATIENCE_SECONDS: Final = 1.0
 _DROPPED: Final = "%d log lines were dropped"
 _FOREIGN: Final = ("bentoml", "uvicorn", "uvicorn.error", "uvicorn.access", "circus")
 
@@ -73,12 +76,13 @@ class _Background(QueueHandler):
     """Hands records to a thread that writes them."""
 
     def __init__(self, target: logging.Handler) -> None:
-        self._lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_LINES)
+        self._lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
         super().__init__(self._lines)
         self._target = target
         self._dropped = 0
-        self._listener = QueueListener(self._lines, target)
-        self._listener.start()
+        # A daemon: it must not keep a process alive whose log nobody reads any more.
+        self._writer = Thread(target=self._write, name="log", daemon=True)
+        self._writer.start()
         atexit.register(self.stop)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
@@ -97,10 +101,18 @@ class _Background(QueueHandler):
             dropped, self._dropped = self._dropped, 0
             logging.getLogger(__name__).warning(_DROPPED, dropped)
 
+    def _write(self) -> None:
+        while (record := self._lines.get()) is not None:
+            self._target.handle(record)
+
     def stop(self) -> logging.Handler:
-        """End the thread once all is written; return the handler it wrote with."""
+        """End the thread once all is written, or soon; return the handler it wrote with."""
         atexit.unregister(self.stop)
-        self._listener.stop()
+        with suppress(queue.Full):
+            self._lines.put(None, timeout=_PATIENCE_SECONDS)
+            self._writer.join(_PATIENCE_SECONDS)
+        if self._writer.is_alive():
+            return logging.NullHandler()  # whoever reads the log has stalled
         if self._dropped:
             self._target.handle(
                 logging.makeLogRecord(

@@ -48,7 +48,6 @@ _SECONDS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0),
 )
-_MODEL: Final = "ml_"
 _CUSTOMERS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
@@ -316,7 +315,7 @@ class Metrics:
     def forget_predictions(self) -> None:
         """Begin anew with the model's figures: it has not worked for a customer yet."""
         for family, _, sample in self:
-            if not family.name.startswith(_MODEL):
+            if family not in (PREDICTIONS, INFERENCE_DURATION, BATCH_SIZE, QUEUE_WAIT):
                 continue
             if isinstance(sample, Histogram):
                 sample.counts[:] = [0] * len(sample.counts)

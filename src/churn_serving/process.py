@@ -73,7 +73,7 @@ class Siblings:
                 for child in (self._parent.children() if self._parent else [])
                 if child.status() != psutil.STATUS_ZOMBIE and _WORKER in child.cmdline()
             ]
-        except psutil.Error:
+        except (OSError, psutil.Error):
             # Nothing can be said of them; this one is alive in any case.
             self._complete_at = time.monotonic()
             return

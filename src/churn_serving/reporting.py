@@ -79,7 +79,7 @@ class Reporter:
                 if monotonic() - self._logged_at >= self._log_interval:
                     self._log_traffic()
                 if second % _SIBLINGS_EVERY == 0:
-                    await asyncio.to_thread(self._siblings.refresh)
+                    await asyncio.to_thread(self._siblings.refresh)  # which raises nothing
                 second += 1
                 await asyncio.sleep(REFRESH_SECONDS)
         finally:

@@ -121,14 +121,22 @@ class CircuitBreaker:
         """
         if self.state is CLOSED:
             return
-        now = self._clock()
-        if now < self._next_probe:
-            raise BreakerOpenError(
-                "The model has failed too often and is left alone for a moment.",
-                retry_after=self._next_probe - now,
-            )
+        if self.refuses:
+            raise self.refusal()
         self.state = HALF_OPEN
-        self._next_probe = now + self._open_seconds
+        self._next_probe = self._clock() + self._open_seconds
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a call would be refused now: not while it waits for a probe."""
+        return self.state is not CLOSED and self._clock() < self._next_probe
+
+    def refusal(self) -> BreakerOpenError:
+        """Return what a caller is told whose call is not made."""
+        return BreakerOpenError(
+            "The model has failed too often and is left alone for a moment.",
+            retry_after=max(self._next_probe - self._clock(), 0.0),
+        )
 
     def succeeded(self, now: float) -> None:
         """Take note of a call that went well, and ended at ``now``."""

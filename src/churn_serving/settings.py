@@ -5,7 +5,9 @@ An instance is made once, by ``service.py``, and passed to whoever needs it.
 
 from __future__ import annotations
 
+import os
 import re
+from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
 import joblib
@@ -31,6 +33,7 @@ def available_cpus() -> int:
     return int(joblib.cpu_count())
 
 
+_NEARLY: Final = 0.9
 _KEY_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"https?://[^/\s,*]+")
 
@@ -38,7 +41,10 @@ _ORIGIN: Final = re.compile(r"https?://[^/\s,*]+")
 def _split(value: object) -> object:
     """Read a list as operators write it: with commas."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        if not parts:  # a secret that was not filled in must not open the door
+            raise ValueError("is set, but empty; leave it out instead")
+        return parts
     return value
 
 
@@ -101,7 +107,7 @@ class Settings(BaseSettings):
         int,
         Field(
             ge=1,
-            le=3600,
+            le=86_400,
             description="A connection is kept open between two requests; let it be longer than "
             "the load balancer's.",
         ),
@@ -224,6 +230,7 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: A variable has an impossible value; the message names each one.
     """
+    _refuse_misspelt()
     try:
         return Settings()
     except ValidationError as error:
@@ -235,3 +242,16 @@ def load_settings() -> Settings:
             if (message := failure["msg"].removeprefix("Value error, "))
         )
         raise SettingsError(f"Impossible settings. {problems}.") from None
+
+
+def _refuse_misspelt() -> None:
+    """Refuse variables that are nearly settings; others are somebody else's, like Kubernetes's.
+
+    Raises:
+        SettingsError: There is one; the message names it, and what it should be.
+    """
+    known = [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    for name in os.environ:
+        if name.startswith(ENV_PREFIX) and name not in known:
+            for meant in get_close_matches(name, known, n=1, cutoff=_NEARLY):
+                raise SettingsError(f"{name} is no setting; did you mean {meant}?")

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from churn_serving.http.state import ServiceState
     from churn_serving.settings import Settings
 
-__all__ = ["Connections", "running_server"]
+__all__ = ["MAX_HEADER_BYTES", "Connections", "running_server", "stop_last"]
 
 logger = logging.getLogger(__name__)
+
+MAX_HEADER_BYTES: Final = 64 * 1024
 
 _SWEEP_SECONDS: Final = 1.0
 
@@ -32,6 +34,42 @@ def running_server() -> uvicorn.Server | None:
     # It has registered itself for the signal that ends it.
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, uvicorn.Server) else None
+
+
+def stop_last(server: uvicorn.Server, settings: Settings) -> None:
+    """Let a server that others depend on outlive their draining.
+
+    On SIGTERM it goes on for as long as they may take requests, and may wait for it.
+    """
+    loop = asyncio.get_running_loop()
+    seconds = settings.drain_delay_seconds + settings.request_timeout_seconds
+
+    def stop(number: int, _: FrameType | None) -> None:
+        loop.call_soon_threadsafe(loop.call_later, seconds, server.handle_exit, number, None)
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def _limited(protocol: Any, most: int) -> Any:  # noqa: ANN401 - uvicorn has several
+    """Return the protocol, hanging up on who sends too much that is no part of a request.
+
+    httptools takes a header of any length, and the time for one grows with its square.
+    """
+
+    class Limited(protocol):  # type: ignore[misc] # known only when it runs
+        owed = 0
+
+        def data_received(self, data: bytes) -> None:
+            request = self.cycle
+            super().data_received(data)
+            if self.cycle is request and (request is None or request.response_complete):
+                self.owed += len(data)
+                if self.owed > most:
+                    self.transport.abort()
+            else:
+                self.owed = 0
+
+    return Limited
 
 
 class Connections:
@@ -49,14 +87,19 @@ class Connections:
         self._header_seconds = settings.header_timeout_seconds
         self._drain_delay = settings.drain_delay_seconds
         self._loop = asyncio.get_running_loop()
-        # What each connection that owes us a header last did, and since when it has owed it.
-        self._waiting: dict[Any, tuple[object, float]] = {}
+        # The last request of each connection that is not idle, whether that has been answered, and
+        # since when.
+        self._waiting: dict[Any, tuple[tuple[object, bool], float]] = {}
+        self._answer_seconds = settings.request_timeout_seconds + self._header_seconds
         server.config.timeout_keep_alive = settings.idle_timeout_seconds
         server.config.timeout_graceful_shutdown = settings.drain_seconds
+        server.config.http_protocol_class = _limited(
+            server.config.http_protocol_class, MAX_HEADER_BYTES + settings.max_body_bytes
+        )
         signal.signal(signal.SIGTERM, self._drain)
 
     async def sweep_regularly(self) -> None:
-        """Close, once a second, connections whose header has been on its way for too long.
+        """Close, once a second, connections that have owed us a header, or a reader, for too long.
 
         uvicorn waits without limit for the first byte of a new connection, and, once one byte of a
         header has come, for the rest. One look a second at all connections costs a request nothing;
@@ -68,18 +111,17 @@ class Connections:
 
     def _sweep(self) -> None:
         now = monotonic()
-        waiting: dict[Any, tuple[object, float]] = {}
+        waiting: dict[Any, tuple[tuple[object, bool], float]] = {}
         for connection in self._server.server_state.connections:
             request: Any = getattr(connection, "cycle", None)
-            if request is not None and not request.response_complete:
-                continue  # being answered
-            if getattr(connection, "timeout_keep_alive_task", None) is not None:
+            answered = request is None or request.response_complete
+            if answered and getattr(connection, "timeout_keep_alive_task", None) is not None:
                 continue  # idle, which uvicorn watches itself
-            last_request, since = self._waiting.get(connection, (request, now))
-            if last_request is not request:
-                since = now
-            if now - since < self._header_seconds:
-                waiting[connection] = request, since
+            last = self._waiting.get(connection)
+            since = now if last is None or last[0] != (request, answered) else last[1]
+            # Who does not read its answer keeps it from being complete.
+            if now - since < (self._header_seconds if answered else self._answer_seconds):
+                waiting[connection] = (request, answered), since
             else:
                 connection.transport.abort()
         self._waiting = waiting
@@ -87,14 +129,16 @@ class Connections:
     def _drain(self, number: int, frame: FrameType | None) -> None:
         """Answer SIGTERM: say that no more should come, wait for that to be heard, then stop.
 
-        A second signal, or one after Ctrl-C, stops at once.
+        Supervisors of supervisors send it to all processes, and BentoML's to its workers again: a
+        second one changes nothing. Ctrl-C stops at once.
         """
-        if self._state.draining or self._server.should_exit or self._drain_delay == 0:
-            self._state.draining = True
-            self._server.handle_exit(number, frame)
+        if self._state.draining:
             return
         self._state.draining = True
-        self._loop.call_soon_threadsafe(self._stop_later, number)
+        if self._drain_delay == 0:
+            self._server.handle_exit(number, frame)
+        else:
+            self._loop.call_soon_threadsafe(self._stop_later, number)
 
     def _stop_later(self, number: int) -> None:
         logger.info("Draining: requests are taken for %g more seconds", self._drain_delay)

@@ -22,6 +22,7 @@ from churn_serving.http.problems import (
     CLOSE,
     CONTENT_TYPE,
     answer_to,
+    send_answer,
 )
 from churn_serving.http.routes import route_of
 
@@ -124,7 +125,13 @@ class Edge:
                 message["headers"] = self._headers(list(message["headers"]), scope, request_id)
             await send(message)
 
-        await self._app(scope, receive, send_from_here)
+        try:
+            await self._app(scope, receive, send_from_here)
+        except Exception as error:  # noqa: BLE001 - the last resort
+            answer = answer_to(error, route=route_of(scope), metrics=self._metrics)
+            # Half an answer cannot be taken back; the server closes the connection after it.
+            if status == CLIENT_CLOSED_REQUEST:
+                await send_answer(send_from_here, answer)
         return status
 
     def _headers(self, headers: list[Header], scope: Scope, request_id: bytes) -> list[Header]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from churn_serving.resilience import CLOSED
+from churn_serving.resilience import OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,9 +59,10 @@ class ServiceState:
             return "draining"
         if self.predictor is None:
             return "failed" if self.failure else "loading"
-        breaker = self.predictor.runner.breaker
-        if not self.runner_reachable or (
-            self.breaker_fails_readiness and breaker.state is not CLOSED
-        ):
+        runner = self.predictor.runner
+        if not self.runner_reachable or runner.hangs:
+            return "degraded"
+        # Once it would let a probe through it is ready again: somebody must be the probe.
+        if self.breaker_fails_readiness and runner.breaker.state is OPEN and runner.breaker.refuses:
             return "degraded"
         return "ready"

@@ -124,7 +124,9 @@ class Worker:
         flush_logging()
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
-        self._tasks.append(asyncio.create_task(work))
+        task = asyncio.create_task(work)
+        task.add_done_callback(_report)
+        self._tasks.append(task)
 
     async def _warm_up(self) -> None:
         """Answer each route once, on the way that a request takes, and be ready."""
@@ -179,3 +181,9 @@ class Worker:
             metrics.gauge(QUEUE_CAPACITY, runner.queue_capacity)
             metrics.gauge(BREAKER_STATE, _BREAKER_STATES[runner.breaker.state])
             metrics.total(BREAKER_OPENED, runner.breaker.times_opened)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Say so if a task that should never end has failed; nobody waits for it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("A background task has failed", exc_info=error)
