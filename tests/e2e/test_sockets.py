@@ -184,3 +184,12 @@ def test_garbage_harms_nobody(server: Server, garbage: bytes) -> None:
             first = b""  # the server hung up, which is an answer
     assert first[:9] != b"HTTP/1.1 5"
     assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
+
+
+def test_a_header_without_an_end_is_cut_off_by_its_size(server: Server) -> None:
+    with connect(server) as connection:
+        start = time.monotonic()
+        with pytest.raises(ConnectionError):
+            connection.sendall(HEAD + b"X-Long: " + b"a" * 50_000_000)
+        assert time.monotonic() - start < 5
+    assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200

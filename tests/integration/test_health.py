@@ -129,8 +129,16 @@ def test_without_the_service_that_runs_the_model_it_is_degraded(
     assert _is_alive(client)
 
 
-@pytest.mark.parametrize("breaker", [OPEN, HALF_OPEN])
-@pytest.mark.parametrize(("fails_readiness", "phase"), [(False, "ready"), (True, "degraded")])
+# Half open it waits for somebody to try the model: without readiness nobody would ever come.
+@pytest.mark.parametrize(
+    ("breaker", "fails_readiness", "phase"),
+    [
+        (OPEN, False, "ready"),
+        (OPEN, True, "degraded"),
+        (HALF_OPEN, False, "ready"),
+        (HALF_OPEN, True, "ready"),
+    ],
+)
 def test_an_open_breaker_is_no_readiness_if_the_operator_says_so(
     client: TestClient,
     service: ModuleType,
@@ -179,3 +187,22 @@ def test_a_dead_sibling_is_the_end_of_liveness_and_not_of_readiness(
 def test_a_probe_may_ask_for_the_header_only(client: TestClient, path: str) -> None:
     answer = client.head(path)
     assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_an_open_breaker_gives_readiness_back_when_it_is_time_to_try_the_model(
+    client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = service.STATE.predictor.runner.breaker
+    monkeypatch.setattr(breaker, "state", OPEN)
+    monkeypatch.setattr(breaker, "_next_probe", 0.0)
+    _set(service, monkeypatch, breaker_fails_readiness=True)
+    assert _readiness(client)[0] == 200
+
+
+def test_a_model_that_hangs_is_no_readiness(
+    client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.STATE.predictor.runner, "hangs", True)
+    status, body = _readiness(client)
+    assert (status, body["status"]) == (503, "degraded")
+    assert _is_alive(client)

@@ -929,6 +929,42 @@ def test_the_breaker_counts_a_batch_caller_by_caller(
     asyncio.run(scenario())
 
 
+def test_a_breaker_that_opens_refuses_what_is_queued_as_well() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, max_batch_size=4, breaker=circuit_breaker(min_calls=2))
+        held = await _hold(model, runner)
+        # The first batch opens it with its second caller; two more of it, and a batch, are waiting.
+        waiting = await _start(*(runner.score_row(_row(RAISES)) for _ in range(8)))
+        model.free.set()
+        first, *others = await _outcomes([held, *waiting])
+        assert first == _answer(0)
+        assert [type(outcome) for outcome in others] == [ScoringError] * 1 + [BreakerOpenError] * 7
+        assert runner.queue_depth == 0
+        # The one that was held, the batch, and one caller of it by itself.
+        assert model.sizes == [1, 4, 1]
+
+    asyncio.run(scenario())
+
+
+def test_a_call_that_takes_twice_the_timeout_is_one_that_hangs() -> None:
+    async def scenario() -> None:
+        model = Model()
+        runner = _runner(model, timeout=0.02)
+        seen = [runner.hangs]
+        held = await _hold(model, runner)
+        seen.append(runner.hangs)
+        await asyncio.sleep(0.05)
+        seen.append(runner.hangs)
+        model.free.set()
+        await _outcomes([held])
+        await _settle()
+        seen.append(runner.hangs)
+        assert seen == [False, False, True, False]
+
+    asyncio.run(scenario())
+
+
 def test_an_open_breaker_refuses_without_asking_the_model() -> None:
     async def scenario() -> None:
         model = Model()

@@ -386,3 +386,26 @@ def test_nothing_is_lost_at_the_end_of_a_process() -> None:
     messages = [json.loads(line)["message"] for line in done.stdout.splitlines()]
     assert messages == [str(number) for number in range(1000)]
     assert done.stderr == ""
+
+
+def test_a_log_that_nobody_reads_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stalled = threading.Event()
+
+    class Stalled(io.StringIO):
+        def write(self, _: str) -> int:
+            stalled.wait()
+            return 0
+
+    monkeypatch.setattr(log, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(sys, "stdout", Stalled())
+    configure_logging(Settings())
+    try:
+        ours.warning("nobody will ever read this")
+        start = time.monotonic()
+        flush_logging()
+        assert time.monotonic() - start < 2
+        ours.warning("nor this")  # which is not waited for, either
+    finally:
+        stalled.set()

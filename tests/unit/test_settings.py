@@ -82,7 +82,6 @@ def test_there_is_a_worker_for_each_cpu_that_may_be_used() -> None:
         ("LOG_LEVEL", "debug", "debug"),
         ("LOG_FORMAT", "json", "json"),
         ("CORS_ORIGINS", "*", ("*",)),
-        ("CORS_ORIGINS", "", ()),
         (
             "CORS_ORIGINS",
             "https://a.example.com, http://localhost:8080,",
@@ -146,6 +145,9 @@ def test_a_variable_decides_its_setting(
         ("LOG_INTERVAL_SECONDS", "nan"),
         ("TOPOLOGY", "spread"),
         ("RUNNER_WORKERS", "0"),
+        ("CORS_ORIGINS", ""),
+        ("API_KEYS", ""),
+        ("API_KEYS", " , "),
         ("CORS_ORIGINS", "example.com"),
         ("CORS_ORIGINS", "https://example.com/"),
         ("CORS_ORIGINS", "https://*.example.com"),
@@ -265,3 +267,23 @@ def test_the_smallest_queue_holds_one_full_batch_request() -> None:
     assert Settings(queue_size=MAX_BATCH_ITEMS).queue_size == MAX_BATCH_ITEMS
     with pytest.raises(ValidationError, match="queue_size"):
         Settings(queue_size=MAX_BATCH_ITEMS - 1)
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [("API_KEY", "API_KEYS"), ("WORKER", "WORKERS"), ("MAX_BODY_BYTE", "MAX_BODY_BYTES")],
+)
+def test_what_is_nearly_a_setting_is_refused_with_what_was_meant(
+    misspelt: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CHURN_{misspelt}", "1")
+    with pytest.raises(SettingsError, match=f"^CHURN_{misspelt} .* CHURN_{meant}[?]$"):
+        load_settings()
+
+
+@pytest.mark.parametrize("name", ["SERVING_PORT", "SERVING_SERVICE_HOST", "SERVING_PORT_3000_TCP"])
+def test_what_kubernetes_sets_for_a_service_is_let_pass(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"CHURN_{name}", "tcp://10.0.0.1:3000")
+    load_settings()

@@ -19,7 +19,15 @@ __all__ = ["sigterm"]
 # Busy callers and callers that think between two requests: a server must not close a connection
 # that may be used again at any moment.
 PAUSES: Final = (0.0,) * 24 + (0.05,) * 8
+# In turn: a model that answers at once; one that has requests in flight and waiting; and one that
+# is a service of its own, which must not be the first to go.
+SETUPS: Final = (
+    ("healthy", 1, "embedded"),
+    ("faulty", 2, "embedded"),
+    ("healthy", 1, "split"),
+)
 DRAIN_DELAY_SECONDS: Final = 1
+TIMEOUT_SECONDS: Final = 3
 LOAD_SECONDS: Final = 1.0
 MODEL_SECONDS: Final = 0.02
 PROBE_SECONDS: Final = 0.02
@@ -74,15 +82,20 @@ class Platform(Background):
 def sigterm(stage: Stage) -> Report:
     """SIGTERM: every request that was accepted is answered, and the platform is warned first."""
     report = Report()
-    rounds = 2 if stage.quick else 20
+    rounds = len(SETUPS) if stage.quick else 20
     requests, welcomed = 0, 0
     warned, stopped = [], []
     for number in range(1, rounds + 1):
         stage.say(f"round {number} of {rounds}")
-        # In turn: a model that answers at once, and one that has requests in flight and waiting.
-        model, workers = ("healthy", 1) if number % 2 else ("faulty", 2)
+        model, workers, topology = SETUPS[(number - 1) % len(SETUPS)]
         stage.faults().inject(sleep=MODEL_SECONDS)
-        with stage.serve(model, workers=workers, drain_delay_seconds=DRAIN_DELAY_SECONDS) as server:
+        with stage.serve(
+            model,
+            workers=workers,
+            topology=topology,
+            drain_delay_seconds=DRAIN_DELAY_SECONDS,
+            request_timeout_seconds=TIMEOUT_SECONDS,
+        ) as server:
             wait_for(lambda: server.metric("ml_workers_ready") == workers, MOST_STOP_SECONDS)  # noqa: B023 - called at once
             with Callers(server.port, PAUSES, stay=False) as callers, Platform(server.port) as k8s:
                 time.sleep(LOAD_SECONDS)
@@ -90,7 +103,7 @@ def sigterm(stage: Stage) -> Report:
                 code = server.stop()
                 stopped.append(round(perf_counter() - start, 2))
         unanswered, refused = k8s.first(503, start), k8s.first(0, start)
-        here = f"round {number} ({model}, {workers} workers)"
+        here = f"round {number} ({model}, {workers} workers, {topology})"
         report.require(code == 0, f"{here}: exit code {code}")
         report.require(
             set(callers.statuses) == {200}, f"{here}: answers {dict(callers.statuses)}, not all 200"
