@@ -11,6 +11,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
 PIP := $(BIN)/pip install --disable-pip-version-check
 LOCKS := requirements-dev.txt requirements-data.txt
@@ -60,7 +61,7 @@ test: lint ## Check style and types, then run every test
 	$(SAY) 'Testing'
 	@$(BIN)/pytest $(ARGS)
 
-lint: $(STAMP) ## Check style and types
+lint: $(TEST_STAMP) ## Check style and types
 	$(SAY) 'Checking style and types'
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -69,10 +70,10 @@ lint: $(STAMP) ## Check style and types
 bench: $(BENCH_STAMP) ## Compare with other ways to serve the model (ARGS=--help lists what it can do)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-chaos: $(STAMP) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
+chaos: $(TEST_STAMP) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-rollout: $(STAMP) ## Replace a generation by the next behind HAProxy, under load, and count failures
+rollout: $(TEST_STAMP) ## Replace a generation by the next behind HAProxy, under load, and count failures
 	@$(BIN)/python -m tests.rollout
 
 dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
@@ -93,6 +94,11 @@ api-key: ## Make an API key, and the digest that the service needs of it
 		print(f"key (for the caller):            {key}"); \
 		print(f"digest (for CHURN_API_KEYS):     sha256:{hashlib.sha256(key.encode()).hexdigest()}")'
 
+$(TEST_STAMP): $(STAMP) requirements-test.txt
+	$(SAY) 'Installing what the tests need'
+	@$(PIP) --quiet --require-hashes -r requirements-test.txt
+	@touch $@
+
 $(BENCH_STAMP): $(STAMP) requirements-bench.txt
 	$(SAY) 'Installing what the benchmark needs'
 	@$(PIP) --quiet --require-hashes -r requirements-bench.txt
@@ -101,6 +107,7 @@ $(BENCH_STAMP): $(STAMP) requirements-bench.txt
 lock: $(STAMP) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions)
 	@$(COMPILE) pyproject.toml --output-file requirements.txt
 	@$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
+	@$(COMPILE) pyproject.toml --extra test --constraint requirements-dev.txt --output-file requirements-test.txt
 	@$(COMPILE) pyproject.toml --extra bench --constraint requirements-dev.txt --output-file requirements-bench.txt
 
 clean: ## Remove the virtual environment and all caches
