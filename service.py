@@ -16,9 +16,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import bentoml
 import cloudpickle
-import httpx
 import numpy as np
 from bentoml.exceptions import BentoMLException, ServiceUnavailable
 from numpy.typing import NDArray
@@ -190,7 +190,12 @@ def explain_a_taken_port() -> None:
     sys.excepthook = explain
 
 
-@bentoml.service(workers=SETTINGS.runner_workers, **COMMON)
+@bentoml.service(
+    workers=SETTINGS.runner_workers,
+    # By default BentoML's client closes its session after each 100 calls, under those in flight.
+    runner_connection={"max_requests": sys.maxsize, "max_age": float("inf")},
+    **COMMON,
+)
 class ChurnRunner:
     """The batchable runner as a service of its own, for the split topology."""
 
@@ -283,8 +288,9 @@ class ChurnService:
     def _remote_runner(self) -> Runner:
         async def score(X: NDArray[np.float64]) -> NDArray[np.float64]:
             try:
-                return np.asarray(await self.runner.to_async.score(X))
-            except (OSError, httpx.TransportError, ServiceUnavailable) as error:
+                # By name: the methods are only there once start-up is over.
+                return np.asarray(await self.runner.to_async.call("score", X))
+            except (OSError, aiohttp.ClientError, ServiceUnavailable) as error:
                 raise RunnerUnreachableError("The model does not answer.") from error
 
         return BatchingRunner(

@@ -213,12 +213,29 @@ def test_it_follows_the_service_that_runs_the_model(
             await _until(lambda: state.phase == "ready")
 
     monkeypatch.setattr(worker_module, "_RUNNER_CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(worker_module, "_RUNNER_STARTS_WITHIN_SECONDS", 0.01)
     _load(worker, lambda: runner)
     with caplog.at_level(logging.WARNING, "churn_serving"):
         _live(worker, is_ready, meanwhile)
     # Told when it changes, not every second.
     told = [record.message for record in caplog.records]
     assert told == ["The runner does not answer", "The runner answers"] * 4
+
+
+def test_its_start_waits_for_the_service_that_runs_the_model(
+    worker: Worker, state: ServiceState, runner: InlineRunner
+) -> None:
+    answers = iter([False, False, True])
+
+    async def is_ready() -> bool:
+        return next(answers, True)
+
+    async def meanwhile() -> None:
+        # A worker beside it may be ready already, and share its socket.
+        assert state.phase == "ready"
+
+    _load(worker, lambda: runner)
+    _live(worker, is_ready, meanwhile)
 
 
 def test_a_runner_that_is_ready_but_fails_its_first_call_is_asked_again(

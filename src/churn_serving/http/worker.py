@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 _BREAKER_STATES: Final = {CLOSED: 0, HALF_OPEN: 1, OPEN: 2}
 _RUNNER_CHECK_SECONDS: Final = 1.0
+_RUNNER_STARTS_WITHIN_SECONDS: Final = 10.0
 
 
 class Worker:
@@ -54,6 +56,7 @@ class Worker:
         self._predictor: Predictor | None = None
         self._connections: Connections | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._tried = asyncio.Event()
         self.reporter = Reporter(
             metrics=state.metrics,
             exchange=state.exchange,
@@ -110,6 +113,10 @@ class Worker:
             await self._warm_up()
         else:
             self._do(self._follow(runner_is_ready))
+            # The workers share a socket: one that took requests too soon would refuse them beside
+            # others that answer.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._tried.wait(), _RUNNER_STARTS_WITHIN_SECONDS)
         self._do(self.reporter.run())
         if self._connections is not None:
             self._do(self._connections.sweep_regularly())
@@ -138,14 +145,17 @@ class Worker:
             raise
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             self._give_up("The model does not answer a valid request", error)
+            self._tried.set()
             return
         # Those were no customers.
         self._state.metrics.forget_predictions()
         self._state.predictor = self._predictor
         self._state.failure = None
+        self._tried.set()
 
     async def _follow(self, runner_is_ready: Callable[[], Awaitable[bool]]) -> None:
         """Be ready while the service that runs the model is."""
+        pause = _RUNNER_CHECK_SECONDS / 16
         while True:
             try:
                 reachable = await runner_is_ready()
@@ -157,16 +167,17 @@ class Worker:
             if reachable != self._state.runner_reachable and not self._state.draining:
                 logger.warning("The runner answers" if reachable else "The runner does not answer")
             self._state.runner_reachable = reachable
-            await asyncio.sleep(_RUNNER_CHECK_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _RUNNER_CHECK_SECONDS)
 
     def _give_up(self, what: str, error: Exception) -> None:
-        # Ours are sentences for people; another's message needs its traceback.
-        why = str(error) if isinstance(error, ChurnServingError) else type(error).__name__
-        self._state.failure = f"{what}: {why}"
+        # Ours are sentences for people; what is behind them, and others, needs its traceback.
+        ours = isinstance(error, ChurnServingError)
+        self._state.failure = f"{what}: {str(error).rstrip('.') if ours else type(error).__name__}"
         logger.critical(
             "%s; the service stays up, not ready",
             self._state.failure,
-            exc_info=None if isinstance(error, ChurnServingError) else error,
+            exc_info=error.__cause__ if ours else error,
         )
 
     def _set_gauges(self) -> None:
