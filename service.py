@@ -132,28 +132,27 @@ def load_scorer() -> Any:  # noqa: ANN401 - the type is imported late, too
     return make_scorer(artifact.estimator, artifact.scaler)
 
 
-def circuit_breaker() -> CircuitBreaker:
-    """Return a closed circuit breaker."""
-    return CircuitBreaker(
-        failure_rate=SETTINGS.breaker_failure_rate,
-        window_seconds=SETTINGS.breaker_window_seconds,
-        min_calls=SETTINGS.breaker_min_calls,
-        open_seconds=SETTINGS.breaker_open_seconds,
-    )
+def runner_options() -> dict[str, Any]:
+    """Return what a runner is told in either topology."""
+    return {
+        "max_batch_size": SETTINGS.max_batch_size,
+        "queue_size": SETTINGS.queue_size,
+        "timeout": SETTINGS.request_timeout_seconds,
+        "breaker": CircuitBreaker(
+            failure_rate=SETTINGS.breaker_failure_rate,
+            window_seconds=SETTINGS.breaker_window_seconds,
+            min_calls=SETTINGS.breaker_min_calls,
+            open_seconds=SETTINGS.breaker_open_seconds,
+        ),
+        "metrics": METRICS,
+    }
 
 
 def embedded_runner() -> Runner:
     """Load the model into a runner in this process."""
     scorer = load_scorer()
     METRICS.gauge(MODEL_MEMORY, len(cloudpickle.dumps(scorer)), MODEL.version)
-    return make_runner(
-        scorer,
-        max_batch_size=SETTINGS.max_batch_size,
-        queue_size=SETTINGS.queue_size,
-        timeout=SETTINGS.request_timeout_seconds,
-        breaker=circuit_breaker(),
-        metrics=METRICS,
-    )
+    return make_runner(scorer, **runner_options())
 
 
 def settle_garbage() -> None:
@@ -293,14 +292,7 @@ class ChurnService:
             except (OSError, aiohttp.ClientError, ServiceUnavailable) as error:
                 raise RunnerUnreachableError("The model does not answer.") from error
 
-        return BatchingRunner(
-            score,
-            max_batch_size=SETTINGS.max_batch_size,
-            queue_size=SETTINGS.queue_size,
-            timeout=SETTINGS.request_timeout_seconds,
-            breaker=circuit_breaker(),
-            metrics=METRICS,
-        )
+        return BatchingRunner(score, **runner_options())
 
     async def _runner_is_ready(self) -> bool:
         return bool(await self.runner.is_ready(timeout=1))

@@ -28,6 +28,7 @@ from tests.chaos.model import register_models
 from tests.chaos.report import ChaosError
 from tests.chaos.server import wait_for
 from tests.chaos.stage import Stage
+from tests.tools import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -211,9 +212,7 @@ def _proxied(
     haproxy = shutil.which("haproxy")
     if haproxy is None:
         raise ChaosError("HAProxy is missing; on Debian: apt install haproxy")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     configuration = folder / "haproxy.cfg"
     configuration.write_text(
         _CONFIGURATION.format(

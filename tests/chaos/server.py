@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.chaos.client import ask, request
 from tests.chaos.report import ChaosError
+from tests.tools import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -110,7 +110,7 @@ def serving(env: Mapping[str, str], log: Path, *, probe: bytes = PROBE) -> Itera
     Raises:
         ChaosError: It did not start, or did not stop cleanly when it was asked to.
     """
-    port = _free_port()
+    port = free_port()
     with log.open("wb") as output:
         started = subprocess.Popen(
             [*_COMMAND, str(port)], cwd=PROJECT, env=env, stdout=output, stderr=subprocess.STDOUT
@@ -137,7 +137,7 @@ def serve_and_fail(env: Mapping[str, str]) -> str:
     """
     try:
         completed = subprocess.run(
-            [*_COMMAND, str(_free_port())],
+            [*_COMMAND, str(free_port())],
             cwd=PROJECT,
             env=env,
             stdout=subprocess.PIPE,
@@ -162,13 +162,6 @@ def wait_for(holds: Callable[[], object], seconds: float, step: float = 0.05) ->
                 return round(waited, 2)
         time.sleep(step)
     return None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_up(server: Server, probe: bytes) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from sklearn.ensemble import RandomForestClassifier
 from churn_serving.artifact import load_artifact, save_artifact
 from churn_serving.dataset import load_dataset
 from churn_serving.training import CANDIDATES, Candidate, _fit
+from tests.tools import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ def serving(
     cwd: Path = PROJECT,
 ) -> Iterator[Server]:
     """Run ``bentoml serve TARGET`` until the block ends; it must stop cleanly on SIGTERM."""
-    port = _free_port()
+    port = free_port()
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "serve", target, "--port", str(port), "--host", "127.0.0.1"],
@@ -74,13 +74,6 @@ def serving(
                 child.kill()
             process.kill()
             process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

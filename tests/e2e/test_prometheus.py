@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
-from tests.e2e.conftest import Server, _free_port, serving
-from tests.tools import tool
+from tests.e2e.conftest import Server, serving
+from tests.tools import free_port, tool
 from tests.unit.test_alerts import PROMETHEUS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def scraping(target: str, folder: Path) -> Iterator[Prometheus]:
         group.pop("interval", None)
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [
@@ -216,6 +216,6 @@ def test_promtool_finds_nothing_wrong_with_the_metrics(server: Server) -> None:
 
 
 def test_a_server_that_is_not_there_is_noticed(tmp_path: Path) -> None:
-    with scraping(f"127.0.0.1:{_free_port()}", tmp_path) as prometheus:
+    with scraping(f"127.0.0.1:{free_port()}", tmp_path) as prometheus:
         alerts = "count by (alertname) (ALERTS)"
         assert eventually(lambda: prometheus.query(alerts) == {("ChurnServingDown",): 1})

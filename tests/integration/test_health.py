@@ -160,7 +160,7 @@ def test_an_open_breaker_is_a_503_that_says_when_to_come_again(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runner = service.STATE.predictor.runner
-    breaker = service.circuit_breaker()
+    breaker = service.runner_options()["breaker"]
     for _ in range(20):
         breaker.failed(breaker._clock())
     monkeypatch.setattr(runner, "breaker", breaker)

@@ -37,7 +37,7 @@ class FastLane:
     """Answers ``ENDPOINTS``.
 
     An ASGI middleware; but where nothing stands between them, ``churn_serving.http.edge`` asks for
-    the answer and sends it itself, which takes a fifth less time.
+    the answer and sends it itself, which saves two of its fifty microseconds.
 
     Args:
         app: Where everything else goes.

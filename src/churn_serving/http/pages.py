@@ -46,7 +46,7 @@ def paged(
             *health_routes(state),
             *observability_routes(state, refresh=refresh),
         ],
-        exception_handlers={HTTPException: _refused, Exception: _failed},
+        exception_handlers={HTTPException: _problem, Exception: _problem},
     )
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,14 +56,9 @@ def paged(
     return answer
 
 
-def _refused(_: Request, error: Exception) -> Response:
-    """Answer 405 as the contract has it, with what is allowed."""
+def _problem(_: Request, error: Exception) -> Response:
+    """Answer 405 with what is allowed, or 500 without internals; the server logs the error."""
     status, headers = HTTPStatus.INTERNAL_SERVER_ERROR.value, None
     if isinstance(error, HTTPException):
         status, headers = error.status_code, error.headers
     return JSONResponse({"error": sentence_of(status), "detail": []}, status, headers)
-
-
-def _failed(request: Request, error: Exception) -> Response:
-    """Answer 500 without internals; the server logs the error."""
-    return _refused(request, error)
