@@ -61,7 +61,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("churn_serving")
 
 ALLOWED_HEADERS = (
-    *("Authorization", "Content-Type", "X-API-Key", "X-Request-ID", "X-Request-Timeout-Ms"),
+    "Authorization",
+    "Content-Type",
+    "X-API-Key",
+    "X-Request-ID",
+    "X-Request-Timeout-Ms",
 )
 
 # The model is named in bentofile.yaml and looked up here: with a BentoModel attribute, a built
