@@ -13,6 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TEST_STAMP := $(VENV)/.installed-test
 BENCH_STAMP := $(VENV)/.installed-bench
+LOAD_STAMP := $(VENV)/.installed-load
 PIP := $(BIN)/pip install --disable-pip-version-check
 LOCKS := requirements-dev.txt requirements-data.txt
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -23,7 +24,7 @@ TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve dev test lint bench chaos rollout dashboard bento image image-bentoml image-test api-key lock clean
+.PHONY: help setup train serve dev test lint load bench compare chaos rollout dashboard bento image image-bentoml image-test api-key lock clean
 
 help: ## List the targets
 	@echo 'usage: make TARGET [PORT=3000] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
@@ -61,14 +62,21 @@ test: lint ## Check style and types, then run every test
 	$(SAY) 'Testing'
 	@$(BIN)/pytest $(ARGS)
 
-lint: $(TEST_STAMP) ## Check style and types
+lint: $(TEST_STAMP) $(LOAD_STAMP) ## Check style and types
 	$(SAY) 'Checking style and types'
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+load: $(LOAD_STAMP) ## Put load on a service with Locust: HOST's, or one that is started (ARGS=--help)
+	@$(if $(HOST),,$(TRAIN_IF_MISSING))
+	@$(BIN)/python -m benchmarks.load_test --port $(PORT) $(if $(HOST),--host $(HOST)) $(ARGS)
+
 bench: $(BENCH_STAMP) ## Compare with other ways to serve the model (ARGS=--help lists what it can do)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+compare: $(BENCH_STAMP) ## Compare with other frameworks, each installed apart (FRAMEWORKS="triton mlflow": these)
+	@$(BIN)/python -m benchmarks.frameworks $(FRAMEWORKS) $(ARGS)
 
 chaos: $(TEST_STAMP) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -102,6 +110,11 @@ $(TEST_STAMP): $(STAMP) requirements-test.txt
 	@$(PIP) --quiet --require-hashes -r requirements-test.txt
 	@touch $@
 
+$(LOAD_STAMP): $(STAMP) requirements-load.txt
+	$(SAY) 'Installing Locust'
+	@$(PIP) --quiet --require-hashes -r requirements-load.txt
+	@touch $@
+
 $(BENCH_STAMP): $(STAMP) requirements-bench.txt
 	$(SAY) 'Installing what the benchmark needs'
 	@$(PIP) --quiet --require-hashes -r requirements-bench.txt
@@ -111,7 +124,12 @@ lock: $(STAMP) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) pyproject.toml --output-file requirements.txt
 	@$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 	@$(COMPILE) pyproject.toml --extra test --constraint requirements-dev.txt --output-file requirements-test.txt
+	@$(COMPILE) pyproject.toml --extra load --constraint requirements-dev.txt --output-file requirements-load.txt
 	@$(COMPILE) pyproject.toml --extra bench --constraint requirements-dev.txt --output-file requirements-bench.txt
+	@for folder in benchmarks/frameworks/*/; do test ! -e $${folder}requirements.in || \
+		$(COMPILE) $${folder}requirements.in --constraint requirements.txt \
+			$$(test ! -e $${folder}overrides.txt || echo --override $${folder}overrides.txt) \
+			--output-file $${folder}requirements.txt; done
 
 clean: ## Remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

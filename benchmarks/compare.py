@@ -120,7 +120,7 @@ def _visit(
 ) -> Visit:
     progress(f"round {number}: {server.name} starts")
     log = logs / f"{server.name.replace('/', '-')}.log"
-    with running(server, home=workload.home, log=log, ready=workload.ready) as here:
+    with running(server, workload, log=log) as here:
         worst = None
         if not server.constant:
             paths = sorted({load.path for load in server.loads})

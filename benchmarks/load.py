@@ -98,7 +98,7 @@ def drive(here: Running, load: Load, *, seconds: float, bodies: Path) -> Sample:
         raise BenchmarkError(f"wrk failed: {result.stderr.strip() or result.stdout.strip()}")
     seen = json.loads(result.stdout.strip().splitlines()[-1])
     if not seen["requests"]:
-        raise BenchmarkError(f"{here.server.name} answered nothing to {load}.")
+        raise BenchmarkError(f"{here.name} answered nothing to {load}.")
     return Sample(
         requests=seen["requests"],
         seconds=seen["seconds"],
@@ -131,7 +131,7 @@ def check(
             worst = max(worst, abs(got - wanted))
     if not worst <= TOLERANCE:
         raise BenchmarkError(
-            f"{here.server.name} {path} differs from scikit-learn by {worst:.1e}; not measured."
+            f"{here.name} {path} differs from scikit-learn by {worst:.1e}; not measured."
         )
     return worst
 

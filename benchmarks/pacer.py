@@ -62,8 +62,12 @@ class Connection:
         head, end, body = self._read.partition(b"\r\n\r\n")
         if not end:
             return None
-        length = int(head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0])
-        if len(body) < length:
+        _, found, rest = head.lower().partition(b"\r\ncontent-length:")
+        if found:
+            complete = len(body) >= int(rest.partition(b"\r\n")[0])
+        else:  # in chunks, of which the last one is empty
+            complete = body.endswith(b"0\r\n\r\n")
+        if not complete:
             return None
         self._read = b""
         return head[9:12]
@@ -133,6 +137,7 @@ class Pacer:
             "errors": self._errors,
             "latency": _percentiles(self._latencies),
             "over_50_ms": len(self._slow),
+            "over_1_s": sum(end - due > 1 for due, end in self._slow),
             "over_50_ms_because_the_client_paused": by_the_client,
             "client_lag": _percentiles(self._lags),
             "client_pauses_over_2_ms": len(self._gaps),

@@ -1,4 +1,4 @@
-"""A server as a process tree: started on its cores, watched, stopped."""
+"""A server and all its processes: started on its cores, watched, stopped."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import os
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
-from urllib.error import URLError
 from urllib.request import Request, urlopen
+from uuid import uuid4
 
 import psutil
 
 from benchmarks.errors import BenchmarkError
-from benchmarks.servers import CLIENT_CPU, MODELS, ROOT, SERVER_CPU, Server
+from benchmarks.servers import CLIENT_CPU, MODELS, PREDICT, ROOT, SERVER_CPU, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Running", "Usage", "pinned", "require_cores", "running"]
+    from benchmarks.workload import Workload
+
+__all__ = ["Running", "Usage", "free_port", "launched", "pinned", "require_cores", "running"]
 
 START_SECONDS: Final = 60
 STOP_SECONDS: Final = 20
 _LOG_LINES: Final = 15
+_READY_INTERVAL_SECONDS: Final = 0.05
+_MARK: Final = "BENCHMARK_MARK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +52,19 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started server."""
+    """A started server.
 
-    server: Server
+    Attributes:
+        name: For messages.
+        port: Where it answers.
+        process: What was started; others may belong to it.
+        mark: In the environment of each of its processes, wherever they are in the tree.
+    """
+
+    name: str
     port: int
     process: psutil.Process
+    mark: str
 
     @property
     def origin(self) -> str:
@@ -59,15 +72,20 @@ class Running:
         return f"http://127.0.0.1:{self.port}"
 
     def usage(self) -> Usage:
-        """Return what its process tree has used so far."""
+        """Return what its processes have used so far."""
         cpu, rss, fds = 0.0, 0, 0
-        tree = self._tree()
-        for process in tree:
-            times = process.cpu_times()
-            cpu += times.user + times.system + times.children_user + times.children_system
-            rss += process.memory_info().rss
-            fds += process.num_fds()
-        return Usage(cpu, rss, fds, len(tree))
+        processes = _marked(self.mark)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):  # it has ended just now
+                times = process.cpu_times()
+                cpu += times.user + times.system + times.children_user + times.children_system
+                rss += process.memory_info().rss
+                fds += process.num_fds()
+        return Usage(cpu, rss, fds, len(processes))
+
+    def pss_bytes(self) -> int:
+        """Return its memory; a page that processes share is divided among them."""
+        return sum(process.memory_full_info().pss for process in _marked(self.mark))
 
     def post(self, path: str, body: bytes) -> bytes:
         """Post one JSON document and return the answer."""
@@ -78,68 +96,108 @@ class Running:
             read: bytes = answer.read()
             return read
 
-    def wait_until_ready(self, body: bytes) -> None:
-        """Post until it answers.
+    def wait_until_ready(self, is_ready: Callable[[Running], object], seconds: float) -> None:
+        """Try ``is_ready`` until it raises nothing.
 
         Raises:
-            BenchmarkError: It ended, or did not answer in time.
+            BenchmarkError: The server ended, or was not ready in time.
         """
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.process.is_running() or self.process.status() == psutil.STATUS_ZOMBIE:
-                raise BenchmarkError(f"{self.server.name} ended while it started.")
+                raise BenchmarkError(f"{self.name} ended while it started.")
             try:
-                self.post("/predict", body)
-            except (URLError, OSError):
-                time.sleep(0.1)
+                is_ready(self)
+            except (OSError, HTTPException):
+                time.sleep(_READY_INTERVAL_SECONDS)
             else:
                 return
-        raise BenchmarkError(f"{self.server.name} was not ready after {START_SECONDS} s.")
-
-    def _tree(self) -> list[psutil.Process]:
-        return [self.process, *self.process.children(recursive=True)]
+        raise BenchmarkError(f"{self.name} was not ready after {seconds:.0f} s.")
 
 
 @contextmanager
-def running(server: Server, *, home: Path, log: Path, ready: bytes) -> Iterator[Running]:
-    """Start the server, wait until it answers ``ready``, and stop it in the end.
+def running(server: Server, workload: Workload, *, log: Path) -> Iterator[Running]:
+    """Start the server, wait until it answers a request, and stop it in the end.
 
     Args:
         server: What to start.
-        home: The model store, ``BENTOML_HOME``.
+        workload: Has its model.
         log: Where its output goes.
-        ready: The body of the request it has to answer.
 
     Raises:
         BenchmarkError: It did not start; the message has the end of its log.
     """
-    port = _free_port()
+    port = free_port()
     environment = {
-        # Settings of the person who runs this must not leak into what is compared.
-        **{name: value for name, value in os.environ.items() if not name.startswith("CHURN_")},
-        "BENTOML_HOME": str(home),
+        "BENTOML_HOME": str(workload.home),
         "BENTOML_DO_NOT_TRACK": "True",
         "CHURN_MODEL_TAG": f"{MODELS[server.model]}:latest",
+        "CHURN_BUNDLE": str(workload.exports[server.model].bundle),
         **server.environment,
     }
-    with log.open("wb") as output, pinned(server.cpus):
+    with launched(
+        server.name,
+        server.command_line(port),
+        port=port,
+        environment=environment,
+        folder=ROOT,
+        cpus=server.cpus,
+        log=log,
+        is_ready=lambda here: here.post(PREDICT, workload.ready),
+    ) as here:
+        yield here
+
+
+@contextmanager
+def launched(
+    name: str,
+    command: Sequence[str],
+    *,
+    port: int,
+    environment: Mapping[str, str],
+    folder: Path,
+    cpus: Iterable[int],
+    log: Path,
+    is_ready: Callable[[Running], object],
+    seconds: float = START_SECONDS,
+) -> Iterator[Running]:
+    """Run a server on these cores, from when it is ready until the block ends.
+
+    Args:
+        name: For messages.
+        command: Starts it in the foreground.
+        port: Where it will answer.
+        environment: On top of this process's own.
+        folder: Where it is started.
+        cpus: Where it may run.
+        log: Where its output goes.
+        is_ready: Raises OSError or HTTPException while it is not.
+        seconds: How long it may take until then.
+
+    Raises:
+        BenchmarkError: It did not start; the message has the end of its log.
+    """
+    mark = uuid4().hex
+    # Settings of the person who runs this must not leak into what is compared.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("CHURN_")}
+    with log.open("wb") as output, pinned(cpus):
         started = subprocess.Popen(
-            server.command_line(port),
-            cwd=ROOT,
-            env=environment,
+            command,
+            cwd=folder,
+            env={**own, **environment, _MARK: mark},
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    here = Running(server, port, psutil.Process(started.pid))
+    here = Running(name, port, psutil.Process(started.pid), mark)
     try:
         try:
-            here.wait_until_ready(ready)
+            here.wait_until_ready(is_ready, seconds)
         except BenchmarkError as error:
             end = log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
             raise BenchmarkError("\n".join([str(error), *end])) from None
         yield here
     finally:
-        _stop(started)
+        _stop(started, mark)
 
 
 def require_cores() -> None:
@@ -165,24 +223,31 @@ def pinned(cpus: Iterable[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _stop(started: subprocess.Popen[bytes]) -> None:
-    try:
-        tree = psutil.Process(started.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        tree = []
+def _stop(started: subprocess.Popen[bytes], mark: str) -> None:
     started.terminate()
     try:
         started.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         started.kill()
         started.wait()
-    for orphan in tree:
-        if orphan.is_running():
+    for orphan in _marked(mark):
+        with suppress(psutil.NoSuchProcess):
             orphan.kill()
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    """Return the processes that have inherited the mark: also those that left the tree."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.environ().get(_MARK) == mark:
+                found.append(process)
+    return found

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.table import Table
 
 from benchmarks.servers import MANY, MODELS, Load
+from benchmarks.tables import markdown_table
 from benchmarks.targets import outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from rich.console import Console
@@ -120,9 +121,9 @@ def write_markdown(
         f"![CPU time per request and requests per second]({chart})",
     ]
     for title, rows in _tables(comparison):
-        lines += ["", f"## {title}", "", *_markdown(_COLUMNS, rows)]
+        lines += ["", f"## {title}", "", *markdown_table(_COLUMNS, rows)]
     rows = [_target_row(outcome) for outcome in outcomes(comparison)]
-    lines += ["", "## Targets", "", *_markdown(_TARGET_COLUMNS, rows)]
+    lines += ["", "## Targets", "", *markdown_table(_TARGET_COLUMNS, rows)]
     path.write_text("\n".join(lines) + "\n")
 
 
@@ -196,11 +197,6 @@ def _error_sentence(comparison: Comparison) -> str:
             "time, not the rates."
         )
     return sentence
-
-
-def _markdown(columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    rule = ("---", *("---:" for _ in columns[1:]))
-    return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
 
 
 def _visit(visit: Visit) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def soak(
         log: Where its output goes.
         status: Shows what happens.
     """
-    with running(server, home=workload.home, log=log, ready=workload.ready) as here:
+    with running(server, workload, log=log) as here:
         if not server.constant:
             right = workload.checked[server.model, PREDICT]
             check(here, PREDICT, bodies=right.bodies, expected=right.expected)
@@ -197,7 +197,7 @@ def _paced(here: Running, workload: Workload, saturation: float, seconds: float)
         watched.append(_watch(here, start, None))
     sent = seen["answers"] + rate * warm_up
     return Soak(
-        server=here.server.name,
+        server=here.name,
         saturation_rate=saturation,
         rate=seen["answers"] / seconds,
         requests=seen["answers"],
@@ -222,7 +222,7 @@ def _saturated(here: Running, workload: Workload, saturation: float, requests: i
         if answered >= requests * WARM_UP_SHARE:
             watched.append(_watch(here, start, answered))
     return Soak(
-        server=here.server.name,
+        server=here.name,
         saturation_rate=saturation,
         rate=answered / elapsed,
         requests=answered,

@@ -13,8 +13,12 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.servers import BATCH, MODELS, PREDICT, PREDICT_V1, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from benchmarks.exports import Export
+    from churn_serving.artifact import Artifact
+    from churn_serving.schema import Customer
 
 __all__ = ["Checked", "Workload", "make_workload"]
 
@@ -36,12 +40,18 @@ class Workload:
 
     Attributes:
         home: The model store.
+        exports: By model, for servers that have no model store.
+        customers: Who is asked about.
+        churn: By model, what scikit-learn says of each of them.
         bodies: The file of requests for each path.
         checked: By model and path.
         ready: A request for ``/predict``.
     """
 
     home: Path
+    exports: Mapping[str, Export]
+    customers: tuple[Customer, ...]
+    churn: Mapping[str, tuple[float, ...]]
     bodies: Mapping[str, Path]
     checked: Mapping[tuple[str, str], Checked]
     ready: bytes
@@ -65,25 +75,31 @@ def make_workload(folder: Path) -> Workload:
 
     # BentoML reads the variable when it is imported.
     os.environ["BENTOML_HOME"] = str(home)
-    from churn_serving.artifact import load_artifact  # noqa: PLC0415 - see above
-    from churn_serving.features import customer_row, feature_matrix  # noqa: PLC0415
+    from benchmarks.exports import export  # noqa: PLC0415 - see above
+    from churn_serving.artifact import load_artifact  # noqa: PLC0415 - likewise
+    from churn_serving.features import customer_row, feature_matrix  # noqa: PLC0415 - likewise
 
+    exports = {}
+    churn = {}
     checked = {}
     for model, name in MODELS.items():
         artifact = load_artifact(f"{name}:latest")
+        exports[model] = export(artifact, folder / "exports" / model)
 
+        def score(group: Sequence[Customer], artifact: Artifact = artifact) -> tuple[float, ...]:
+            X = artifact.scaler.transform(feature_matrix(map(customer_row, group)))
+            return tuple(artifact.estimator.predict_proba(X)[:, 1].tolist())
+
+        churn[model] = score(items)
         for path in bodies:
             groups = (
                 [batch.items for batch in grouped[:_BATCHES_CHECKED]]
                 if path == BATCH
                 else [[item] for item in items[:_SINGLES_CHECKED]]
             )
-            expected = []
-            for group in groups:
-                X = artifact.scaler.transform(feature_matrix(map(customer_row, group)))
-                expected.append(tuple(artifact.estimator.predict_proba(X)[:, 1].tolist()))
-            checked[model, path] = Checked(tuple(lines[path][: len(groups)]), tuple(expected))
-    return Workload(home, bodies, checked, lines[PREDICT][0])
+            expected = tuple(map(score, groups))
+            checked[model, path] = Checked(tuple(lines[path][: len(groups)]), expected)
+    return Workload(home, exports, tuple(items), churn, bodies, checked, lines[PREDICT][0])
 
 
 def _train(model: str, name: str, home: Path) -> None:

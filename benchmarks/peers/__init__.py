@@ -1,1 +1,1 @@
-"""Other ways to serve the same registered model; ``CHURN_MODEL_TAG`` says which."""
+"""Other ways to serve the same registered model; ``CHURN_BUNDLE`` names the file that it is in."""

@@ -4,16 +4,36 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING, Final, Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from churn_serving.artifact import load_artifact
+import cloudpickle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from churn_serving.schema import BatchPrediction, Prediction, PredictionV1
 
-ARTIFACT: Final = load_artifact(os.environ["CHURN_MODEL_TAG"])
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The registered model as a file that needs no model store; ``benchmarks.exports`` writes it.
+
+    Attributes:
+        scaler: The fitted scaler.
+        estimator: The fitted classifier; it sees scaled features.
+        threshold: Probabilities from here on are predicted as churn.
+        tag: ``name:version`` in the model store.
+    """
+
+    scaler: Any
+    estimator: Any
+    threshold: float
+    tag: str
+
+
+ARTIFACT: Final = Bundle(**cloudpickle.loads(Path(os.environ["CHURN_BUNDLE"]).read_bytes()))
 _VERSION: Final = ARTIFACT.tag.partition(":")[2]
 
 

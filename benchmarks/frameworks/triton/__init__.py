@@ -1,0 +1,103 @@
+"""NVIDIA's Triton Inference Server with a model in its Python backend.
+
+The wheel of pytriton brings the server and a stub for each version of Python. It is run without
+pytriton's own Python API, which hands each batch to one more process.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pydantic_core import from_json, to_json
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.frameworks.framework import Framework, Launch
+from churn_serving.features import customer_row
+
+if TYPE_CHECKING:
+    from benchmarks.frameworks.framework import Site
+    from churn_serving.schema import Customer
+
+__all__ = ["FRAMEWORK"]
+
+_FOLDER: Final = Path(__file__).parent
+_REPOSITORY: Final = "repository"
+_BACKENDS: Final = "backends"
+
+
+def _encode(customer: Customer) -> bytes:
+    row = list(map(float, customer_row(customer)))
+    tensor = {"name": "customers", "shape": [1, len(row)], "datatype": "FP64", "data": row}
+    return to_json({"inputs": [tensor]})
+
+
+def _decode(answer: bytes) -> float:
+    return float(from_json(answer)["outputs"][0]["data"][0])
+
+
+def _packages(site: Site) -> Path:
+    (packages,) = (site.python.parent.parent / "lib").glob("python*/site-packages")
+    return packages
+
+
+def _prepare(site: Site) -> None:
+    packages = _packages(site)
+    distribution = packages / "pytriton" / "tritonserver"
+    python = packages.parent.name.removeprefix("python")
+    stub = distribution / "python_backend_stubs" / python / "triton_python_backend_stub"
+    if not stub.exists():
+        raise BenchmarkError(f"Triton's wheel has no Python backend for Python {python}.")
+    backend = site.folder / _BACKENDS / "python"
+    backend.mkdir(parents=True)
+    for part in (stub, *(distribution / "backends" / "python").glob("*triton_python*")):
+        (backend / part.name).symlink_to(part)
+
+    model = site.folder / _REPOSITORY / "churn"
+    version = model / "1"
+    version.mkdir(parents=True)
+    shutil.copy(_FOLDER / "config.pbtxt", model)
+    shutil.copy(_FOLDER / "model.py", version)
+    shutil.copy(site.scorer, version / "scorer.pkl")
+
+
+def _launch(site: Site) -> Launch:
+    packages = _packages(site)
+    libraries = (str(packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR"))
+    return Launch(
+        (
+            str(packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"),
+            f"--model-repository={site.folder / _REPOSITORY}",
+            f"--backend-directory={site.folder / _BACKENDS}",
+            "--disable-auto-complete-config",
+            "--http-address=127.0.0.1",
+            f"--http-port={site.port}",
+            "--http-thread-count=2",
+            "--allow-grpc=false",
+            f"--metrics-port={site.spare_ports[0]}",
+        ),
+        {
+            # The stub is linked with libpython, and finds the environment by its `python3`.
+            "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+            "PATH": os.pathsep.join((str(site.python.parent), os.environ["PATH"])),
+        },
+    )
+
+
+FRAMEWORK: Final = Framework(
+    name="triton",
+    title="Triton Inference Server",
+    folder=_FOLDER,
+    package="nvidia-pytriton",
+    path="/v2/models/churn/infer",
+    encode=_encode,
+    decode=_decode,
+    launch=_launch,
+    prepare=_prepare,
+    batching="no timer",
+    how="Python backend with this project's scorer, batches of up to 256 without delay, "
+    "2 HTTP threads",
+)
