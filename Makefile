@@ -6,6 +6,8 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 3000
 VENV ?= .venv
+# From the command line only: some shells export their machine's name under it.
+HOST =
 
 export BENTOML_DO_NOT_TRACK ?= True
 

@@ -173,10 +173,10 @@ class Worker:
     def _give_up(self, what: str, error: Exception) -> None:
         # Ours are sentences for people; what is behind them, and others, needs its traceback.
         ours = isinstance(error, ChurnServingError)
-        self._state.failure = f"{what}: {str(error).rstrip('.') if ours else type(error).__name__}"
+        self._state.failure = f"{what}: {error if ours else type(error).__name__}"
         logger.critical(
             "%s; the service stays up, not ready",
-            self._state.failure,
+            self._state.failure.rstrip("."),
             exc_info=error.__cause__ if ours else error,
         )
 
