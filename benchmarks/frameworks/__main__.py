@@ -127,7 +127,7 @@ def _install(names: Sequence[str], absences: list[Absence]) -> dict[str, Environ
             try:
                 environments[name] = install(framework, ENVIRONMENTS / _folder_name(framework))
             except BenchmarkError as error:
-                absences.append(Absence(name, None, str(error)))
+                absences.append(Absence(name, None, str(error), None))
                 console.print(f"[red]{framework.title} is left out:[/red] {error}", highlight=False)
             else:
                 found = environments[name]
@@ -156,12 +156,9 @@ def _run(
 ) -> list[Trial]:
     """Run every framework in turn, round after round, so that drift hits all alike."""
     trials = []
-    gone: set[tuple[str, str]] = set()
     for number in range(1, options.rounds + 1):
         for model in models:
             for name, environment in environments.items():
-                if (name, model) in gone:
-                    continue
                 own = folder / f"{number}-{model}-{name}"
                 own.mkdir()
                 try:
@@ -180,8 +177,7 @@ def _run(
                         )
                     )
                 except (BenchmarkError, OSError, subprocess.SubprocessError) as error:
-                    gone.add((name, model))
-                    absences.append(Absence(name, model, str(error)))
+                    absences.append(Absence(name, model, str(error), number))
                     console.print(f"[red]{name}, {model}:[/red] {error}", highlight=False)
                 shutil.rmtree(own, ignore_errors=True)
     return trials

@@ -26,11 +26,19 @@ PLACES_AT_FIXED_RATE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Absence:
-    """A framework that has no figures, and why; ``model`` is None if for none of the models."""
+    """A framework that has no figures, and why.
+
+    Attributes:
+        framework: Its name.
+        model: With which of the models; None: with none.
+        reason: One sentence, perhaps with the end of a log below it.
+        round: In which round; None: in none.
+    """
 
     framework: str
     model: str | None
     reason: str
+    round: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,11 +153,12 @@ def _tables(
     if comparison.absences:
         yield (
             "Not measured",
-            ("server", "model", "why"),
+            ("server", "model", "round", "why"),
             [
                 (
                     FRAMEWORKS[absence.framework].title,
                     absence.model or "both",
+                    str(absence.round or "all"),
                     " ".join(absence.reason.split()),
                 )
                 for absence in comparison.absences

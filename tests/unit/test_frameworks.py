@@ -215,7 +215,7 @@ def test_everything_is_written_down(tmp_path: Path) -> None:
         stop=Stop(in_flight=30, lost=12, seconds=None, exit_code=None),
         paced=replace(slow.paced, sustained=False),
     )
-    absent = Absence(TIMED.name, None, "It cannot be installed:\nno wheel | for this machine")
+    absent = Absence(TIMED.name, None, "It cannot be installed:\nno wheel | for this machine", None)
     both = comparison(slow, ours, absences=(absent,))
     facts = {"date": "2026-01-01T00:00", "cpu": "c", "cores": 2, "python": "3"}
     facts |= {"wrk": "wrk 4", "h2load": "h2load 1"}
