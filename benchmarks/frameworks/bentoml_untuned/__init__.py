@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FRAMEWORK"]
 
+_HERE: Final = Path(__file__).parent
+
 
 def _encode(customer: Customer) -> bytes:
     return to_json({"customers": [customer]})
@@ -29,8 +31,7 @@ def _decode(answer: bytes) -> float:
 def _launch(site: Site) -> Launch:
     return Launch(
         (
-            *(str(site.python), "-m", "bentoml", "serve"),
-            "benchmarks.frameworks.bentoml_untuned.service:Churn",
+            *(str(site.python), "-m", "bentoml", "serve", "service:Churn"),
             *("--host", "127.0.0.1", "--port", str(site.port)),
         ),
         {
@@ -38,18 +39,19 @@ def _launch(site: Site) -> Launch:
             "BENTOML_DO_NOT_TRACK": "True",
             "CHURN_SCORER": str(site.scorer),
         },
+        _HERE,
     )
 
 
 FRAMEWORK: Final = Framework(
     name="bentoml-untuned",
     title="BentoML, untuned",
-    folder=Path(__file__).parent,
+    folder=_HERE,
     package="bentoml",
     path=PREDICT,
     encode=_encode,
     decode=_decode,
     launch=_launch,
     batching="timer",
-    how="adaptive batching with its defaults, this project's scorer, plain uvicorn",
+    how="as in its documentation: adaptive batching, every option at its default, access log on",
 )

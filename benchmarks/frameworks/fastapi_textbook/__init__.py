@@ -34,5 +34,5 @@ FRAMEWORK: Final = Framework(
     encode=encode,
     decode=decode,
     launch=_launch,
-    how="as in tutorials: sync endpoint, a DataFrame per request, plain uvicorn",
+    how="as in tutorials: sync endpoint, a DataFrame per request, plain uvicorn, access log on",
 )

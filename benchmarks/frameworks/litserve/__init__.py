@@ -30,7 +30,6 @@ FRAMEWORK: Final = Framework(
     encode=encode,
     decode=decode,
     launch=_launch,
-    batching="timer",
     how="this project's scorer, one worker and one HTTP process, uvloop, httptools, fast queue; "
     "its batching off, which was faster; no access log",
 )

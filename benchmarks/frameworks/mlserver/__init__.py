@@ -23,10 +23,10 @@ _MAX_BATCH_SIZE: Final = 32
 # With 32 connections and with one, logistic regression, in requests a second:
 #
 #     no batching    1400  1190
-#     0.5 ms         3000   830
-#     1 ms           2800   450
+#     0.5 ms         2860   840
+#     1 ms           2740   450
 #     2 ms           3050   310
-#     5 ms           3230   160
+#     5 ms           3020   140
 _MAX_BATCH_SECONDS: Final = 0.0005
 
 

@@ -63,7 +63,7 @@ FRAMEWORK: Final = Framework(
     encode=encode,
     decode=decode,
     launch=_launch,
-    batching="timer",
+    batching="no timer",
     how="one replica behind its Python proxy, throughput flags, gRPC between them; "
     "batches of up to 64, no waiting; no access log",
 )
@@ -77,7 +77,7 @@ FRAMEWORK_HAPROXY: Final = Framework(
     encode=encode,
     decode=decode,
     launch=_launch_haproxy,
-    batching="timer",
+    batching="no timer",
     how="one replica behind HAProxy (one thread, no metrics), throughput flags; "
     "batches of up to 64, no waiting; no access log",
 )
