@@ -128,8 +128,9 @@ lock: $(STAMP) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions
 	@$(COMPILE) pyproject.toml --extra test --constraint requirements-dev.txt --output-file requirements-test.txt
 	@$(COMPILE) pyproject.toml --extra load --constraint requirements-dev.txt --output-file requirements-load.txt
 	@$(COMPILE) pyproject.toml --extra bench --constraint requirements-dev.txt --output-file requirements-bench.txt
+	@mkdir -p build; grep -E '^(cloudpickle|joblib|numpy|scikit-learn|scipy)==' requirements.txt | sed 's/ *\\$$//' >build/model.txt
 	@for folder in benchmarks/frameworks/*/; do test ! -e $${folder}requirements.in || \
-		$(COMPILE) $${folder}requirements.in --constraint requirements.txt \
+		$(COMPILE) $${folder}requirements.in --constraint build/model.txt \
 			$$(test ! -e $${folder}overrides.txt || echo --override $${folder}overrides.txt) \
 			--output-file $${folder}requirements.txt; done
 

@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.request import Request, urlopen
 from uuid import uuid4
@@ -20,7 +21,6 @@ from benchmarks.servers import CLIENT_CPU, MODELS, PREDICT, ROOT, SERVER_CPU, Se
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from benchmarks.workload import Workload
 
@@ -247,7 +247,8 @@ def _marked(mark: str) -> list[psutil.Process]:
     """Return the processes that have inherited the mark: also those that left the tree."""
     found = []
     for process in psutil.process_iter():
+        # Not psutil's own reading, which ends where a process has written its title over the rest.
         with suppress(psutil.Error, OSError):
-            if process.environ().get(_MARK) == mark:
+            if mark.encode() in Path(f"/proc/{process.pid}/environ").read_bytes():
                 found.append(process)
     return found

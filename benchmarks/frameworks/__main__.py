@@ -116,7 +116,9 @@ def _compare(options: argparse.Namespace) -> int:
     )
     write_chart(options.output / chart, comparison)
     console.print(f"Written to {options.output}: comparison.json, comparison.md, {chart}, logs")
-    return 0 if trials else FAILED
+    measured = {trial.framework for trial in trials}
+    # What was asked for by name has to be there.
+    return FAILED if set(options.frameworks) - measured or not measured else 0
 
 
 def _install(names: Sequence[str], absences: list[Absence]) -> dict[str, Environment]:

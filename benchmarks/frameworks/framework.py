@@ -25,8 +25,9 @@ class Site:
         model: A key of ``benchmarks.servers.MODELS``.
         scorer: Pickled by value, so that it loads with cloudpickle, numpy, scipy and scikit-learn
             alone: an object whose ``score(X)`` takes feature rows, float64 of shape ``(n, 13)``,
-            and returns churn probabilities, float64 of shape ``(n,)``. It is the scorer of this
-            project, so that frameworks that run one's own code differ in the serving only.
+            and returns churn probabilities, float64 of shape ``(n,)``, and whose
+            ``score_row(row)`` does so for one. It is the scorer of this project, so that frameworks
+            that run one's own code differ in the serving only.
         pipeline: A pickled scikit-learn ``Pipeline`` of the registered scaler and estimator, for
             frameworks that run scikit-learn models themselves.
         bundle: What ``benchmarks.peers`` reads.

@@ -100,8 +100,8 @@ class Trial:
 
 _STEPS: Final = (
     "starts",
-    f"{MANY} connections",
     f"{ONE} connection",
+    f"{MANY} connections",
     "fixed rate",
     "twice its capacity",
     "told to end",
@@ -204,10 +204,11 @@ def run_trial(
         time.sleep(IDLE_SECONDS)
         idle_mb = here.pss_bytes() / 1e6
         processes = here.usage().processes
-        tell()
-        many = drive_with(MANY)
+        # A lone caller first: some servers go on waiting for what many have taught them to expect.
         tell()
         one = drive_with(ONE)
+        tell()
+        many = drive_with(MANY)
         tell()
         paced = _pace(here, path, bodies, rate=rate, seconds=seconds)
         tell()
