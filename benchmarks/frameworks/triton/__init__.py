@@ -75,7 +75,7 @@ def _launch(site: Site) -> Launch:
             "--disable-auto-complete-config",
             "--http-address=127.0.0.1",
             f"--http-port={site.port}",
-            "--http-thread-count=2",
+            "--http-thread-count=4",
             "--allow-grpc=false",
             f"--metrics-port={site.spare_ports[0]}",
         ),
@@ -99,5 +99,5 @@ FRAMEWORK: Final = Framework(
     prepare=_prepare,
     batching="no timer",
     how="Python backend with this project's scorer, batches of up to 256 without delay, "
-    "2 HTTP threads",
+    "4 HTTP threads",
 )
