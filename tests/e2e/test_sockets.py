@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import socket
 import time
@@ -115,6 +116,75 @@ def test_others_are_served_while_a_hundred_bodies_stall(server: Server) -> None:
     finally:
         for connection in stalled:
             connection.close()
+
+
+REFUSED = {
+    404: b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n",
+    405: b"POST /health HTTP/1.1\r\nHost: x\r\n",
+    415: b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n",
+    413: HEAD,  # once it is larger than 128 KiB
+    400: HEAD + b"X-Request-Timeout-Ms: soon\r\n",
+}
+VALID = HEAD + f"Content-Length: {len(BODY)}\r\n\r\n".encode() + BODY
+
+
+def refusal(connection: socket.socket) -> tuple[int, bool]:
+    """Read one answer; return its status, and whether the connection ends with it."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    response.read()
+    return response.status, response.will_close
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("size", [140_000, 200_000, 262_144, 1_048_576, 1_048_577, 10_000_000])
+@pytest.mark.parametrize("status", REFUSED)
+def test_a_refused_body_costs_nobody_the_next_request(
+    server: Server, status: int, size: int, framing: str
+) -> None:
+    """The refusal is read, and the next request on the connection answered, if it stays open."""
+    piece = b" " * min(size, 65_536)
+    with connect(server) as connection:
+        for _ in range(3):
+            if framing == "length":
+                connection.sendall(REFUSED[status] + b"Content-Length: %d\r\n\r\n" % size)
+            else:
+                connection.sendall(REFUSED[status] + b"Transfer-Encoding: chunked\r\n\r\n")
+            # Like most clients: all of the body, and only then a look at the answer.
+            for start in range(0, size, len(piece)):
+                part = piece[: size - start]
+                chunk = b"%x\r\n%b\r\n" % (len(part), part)
+                connection.sendall(part if framing == "length" else chunk)
+            if framing == "chunked":
+                connection.sendall(b"0\r\n\r\n")
+            answered, ends = refusal(connection)
+            assert answered == status
+            if ends:
+                assert connection.recv(1) == b""
+                break
+            connection.sendall(VALID)
+            assert refusal(connection) == (200, False)
+
+
+@pytest.mark.parametrize(
+    "more", [b"Expect: 100-continue\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n"]
+)
+def test_a_body_that_may_never_come_ends_the_connection(server: Server, more: bytes) -> None:
+    with connect(server) as connection:
+        connection.sendall(REFUSED[404] + more + b"Content-Length: 10\r\n\r\n")
+        assert refusal(connection) == (404, True)
+
+
+def test_a_client_that_sends_on_after_its_refusal_is_closed_in_the_end(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(REFUSED[404] + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert refusal(connection) == (404, True)
+        start = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - start < HEADER_SECONDS + 5:
+                connection.sendall(b"1\r\na\r\n")
+                time.sleep(0.1)
+        assert HEADER_SECONDS - 0.5 < time.monotonic() - start < HEADER_SECONDS + 2.5
 
 
 def seconds_until_closed(connection: socket.socket) -> float:

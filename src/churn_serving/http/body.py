@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive
 
-__all__ = ["BodyReader", "is_json"]
+__all__ = ["BodyReader", "is_json", "outlasts_its_answer"]
 
 T = TypeVar("T")
+
+MAX_DRAINED_BYTES: Final = 1024**2
+"""Less than this is sooner thrown away than a connection is made anew."""
 
 _JSON: Final = b"application/json"
 
@@ -31,6 +34,19 @@ def is_json(headers: Mapping[bytes, bytes]) -> bool:
     """Tell whether the request says that its body is JSON."""
     value = headers.get(b"content-type", b"")
     return value == _JSON or value.partition(b";")[0].strip().lower() == _JSON
+
+
+def outlasts_its_answer(headers: Mapping[bytes, bytes]) -> bool:
+    """Tell whether an unread body is too much to be thrown away quietly after an early answer.
+
+    Then the answer must say ``Connection: close``. A client that waits for ``100 Continue`` may
+    never send its body, and what follows an upgrade may be anything: a next request could not be
+    told from it.
+    """
+    if b"transfer-encoding" in headers or b"expect" in headers or b"upgrade" in headers:
+        return True
+    length = headers.get(b"content-length")
+    return length is not None and not (length.isdigit() and int(length) <= MAX_DRAINED_BYTES)
 
 
 class BodyReader:

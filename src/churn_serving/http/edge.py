@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from churn_serving.context import REQUEST
 from churn_serving.errors import MalformedHeaderError
+from churn_serving.http.body import outlasts_its_answer
 from churn_serving.http.docs import HTML_PAGES
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.problems import (
@@ -22,6 +23,7 @@ from churn_serving.http.problems import (
     CLOSE,
     CONTENT_TYPE,
     answer_to,
+    early,
     send_answer,
 )
 from churn_serving.http.routes import route_of
@@ -96,9 +98,10 @@ class Edge:
                 if self._lane is not None:
                     answer = await self._lane.answer(scope, headers, receive)
             except MalformedHeaderError as error:
-                answer = answer_to(error, route=route_of(scope), metrics=self._metrics)
+                refused = answer_to(error, route=route_of(scope), metrics=self._metrics)
+                answer = early(refused, headers)
             if answer is None:
-                status = await self._pass_on(scope, receive, send, request_id)
+                status = await self._pass_on(scope, headers, receive, send, request_id)
                 return
             status, body, more = answer
             if status == CLIENT_CLOSED_REQUEST:
@@ -114,7 +117,14 @@ class Edge:
             if self._access_log:
                 _log(scope, status, seconds)
 
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, request_id: bytes) -> int:
+    async def _pass_on(
+        self,
+        scope: Scope,
+        headers: dict[bytes, bytes],
+        receive: Receive,
+        send: Send,
+        request_id: bytes,
+    ) -> int:
         """Let the application answer; return the status of what it answers."""
         status: int = CLIENT_CLOSED_REQUEST
 
@@ -122,7 +132,11 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._headers(list(message["headers"]), scope, request_id)
+                own = list(message["headers"])
+                # Whoever answers there does so without a look at the body.
+                if outlasts_its_answer(headers) and CLOSE not in own:
+                    own.append(CLOSE)
+                message["headers"] = self._headers(own, scope, request_id)
             await send(message)
 
         try:

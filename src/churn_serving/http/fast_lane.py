@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from churn_serving.errors import ClientGoneError
 from churn_serving.http.body import is_json
 from churn_serving.http.endpoints import ENDPOINTS
-from churn_serving.http.problems import answer_to, send_answer
+from churn_serving.http.problems import answer_to, early, send_answer
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -74,14 +74,17 @@ class FastLane:
             or not is_json(headers)
         ):
             return None
+        read = False
         try:
             body = await self._bodies.read(headers, receive)
+            read = True
             answering = endpoint.handle(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
                 answering = _unless_gone(answering, receive)
             return HTTPStatus.OK, to_json(await answering), ()
         except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
-            return answer_to(error, route=path, metrics=self._state.metrics)
+            answer = answer_to(error, route=path, metrics=self._state.metrics)
+            return answer if read else early(answer, headers)
 
 
 async def _unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:

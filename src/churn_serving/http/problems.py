@@ -37,9 +37,10 @@ from churn_serving.errors import (
     UnsupportedMediaTypeError,
     ValidationFailedError,
 )
+from churn_serving.http.body import outlasts_its_answer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.types import Send
 
@@ -56,6 +57,7 @@ __all__ = [
     "Header",
     "answer_to",
     "answer_with",
+    "early",
     "send_answer",
     "sentence_of",
 ]
@@ -180,6 +182,17 @@ def answer_with(status: int, headers: Sequence[Header] = ()) -> Answer:
 def sentence_of(status: int) -> str:
     """Return what the contract says about a bare status."""
     return _SENTENCES.get(status) or f"{HTTPStatus(status).phrase}."
+
+
+def early(answer: Answer, request_headers: Mapping[bytes, bytes]) -> Answer:
+    """Return an answer that is given before the request's body has been read.
+
+    It ends the connection if the body is not soon over: the next request would wait behind it.
+    """
+    status, body, headers = answer
+    if CLOSE in headers or not outlasts_its_answer(request_headers):
+        return answer
+    return status, body, (*headers, CLOSE)
 
 
 def _problem(
