@@ -81,10 +81,10 @@ compare: $(BENCH_STAMP) ## Compare with other frameworks, each installed apart (
 	@$(BIN)/python -m benchmarks.frameworks $(FRAMEWORKS) $(ARGS)
 
 chaos: $(TEST_STAMP) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
-	@$(BIN)/python -m tests.chaos $(ARGS)
+	@$(BIN)/python -m tests.system.chaos $(ARGS)
 
 rollout: $(TEST_STAMP) ## Replace a generation by the next behind HAProxy, under load, and count failures
-	@$(BIN)/python -m tests.rollout
+	@$(BIN)/python -m tests.system.rollout
 
 dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
 	@$(BIN)/python -m deploy.grafana.dashboard

@@ -26,25 +26,21 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from churn_serving import __version__
-from churn_serving.artifact import find_model, load_artifact, version_warning
-from churn_serving.batching import BatchingRunner, Runner, make_runner
 from churn_serving.errors import ChurnServingError, RunnerUnreachableError
-from churn_serving.exposition import Exchange
 from churn_serving.http import endpoints
 from churn_serving.http.body import BodyReader
-from churn_serving.http.connections import running_server, stop_last
 from churn_serving.http.edge import Edge
 from churn_serving.http.fast_lane import FastLane
 from churn_serving.http.keys import guarded, key_digests
 from churn_serving.http.native_lane import NativeLane, reported
 from churn_serving.http.pages import paged
-from churn_serving.http.state import ServiceState
 from churn_serving.http.tracing import traced
-from churn_serving.http.worker import Worker
-from churn_serving.log import configure_logging
-from churn_serving.metrics import BUILD_INFO, MODEL_INFO, MODEL_MEMORY, Metrics
-from churn_serving.process import Process, Siblings
-from churn_serving.resilience import CircuitBreaker
+from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
+from churn_serving.inference.resilience import CircuitBreaker
+from churn_serving.model.artifact import find_model, load_artifact, version_warning
+from churn_serving.runtime.connections import running_server, stop_last
+from churn_serving.runtime.state import ServiceState
+from churn_serving.runtime.worker import Worker
 from churn_serving.schema import (
     MAX_BATCH_ITEMS,
     BatchPrediction,
@@ -54,6 +50,10 @@ from churn_serving.schema import (
     PredictionV1,
 )
 from churn_serving.settings import ENV_PREFIX, available_cpus, load_settings
+from churn_serving.telemetry.exposition import Exchange
+from churn_serving.telemetry.log import configure_logging
+from churn_serving.telemetry.metrics import BUILD_INFO, MODEL_INFO, MODEL_MEMORY, Metrics
+from churn_serving.telemetry.process import Process, Siblings
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -128,7 +128,7 @@ COMMON: dict[str, Any] = {
 def load_scorer() -> Any:  # noqa: ANN401 - the type is imported late, too
     """Load the registered model into a scorer."""
     # Imported late: the supervisor imports this file as well, and never loads a model.
-    from churn_serving.scoring import make_scorer  # noqa: PLC0415
+    from churn_serving.model.scoring import make_scorer  # noqa: PLC0415
 
     if warning := version_warning(MODEL):
         logger.warning(warning)

@@ -24,15 +24,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from churn_serving.artifact import MODEL_NAME, find_model, save_artifact
 from churn_serving.errors import ChurnServingError, ModelNotFoundError
+from churn_serving.model.artifact import MODEL_NAME, find_model, save_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from churn_serving.dataset import Dataset
-    from churn_serving.training import Estimate, TrainingResult
+    from churn_serving.learning.dataset import Dataset
+    from churn_serving.learning.training import Estimate, TrainingResult
 
 MODELS: Final = ("auto", "logistic", "hist-gradient-boosting")
 FAILED: Final = 1
@@ -68,8 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _train_and_save(options: argparse.Namespace) -> str:
     # Imported late: --help and --if-missing need none of it, and it takes a second.
-    from churn_serving.dataset import load_dataset  # noqa: PLC0415
-    from churn_serving.training import train  # noqa: PLC0415
+    from churn_serving.learning.dataset import load_dataset  # noqa: PLC0415
+    from churn_serving.learning.training import train  # noqa: PLC0415
 
     dataset = load_dataset(options.data)
     console.print(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from pydantic_core import to_json
 
-from churn_serving.features import CONTRACT_TYPES, PAYMENT_METHODS
+from churn_serving.features.columns import CONTRACT_TYPES, PAYMENT_METHODS
 from churn_serving.schema import Customer, CustomerBatch
 
 if TYPE_CHECKING:

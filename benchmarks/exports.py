@@ -9,12 +9,12 @@ import cloudpickle
 from sklearn.pipeline import make_pipeline
 
 import churn_serving
-from churn_serving.scoring import make_scorer
+from churn_serving.model.scoring import make_scorer
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from churn_serving.artifact import Artifact
+    from churn_serving.model.artifact import Artifact
 
 __all__ = ["Export", "export"]
 

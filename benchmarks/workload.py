@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from benchmarks.exports import Export
-    from churn_serving.artifact import Artifact
+    from churn_serving.model.artifact import Artifact
     from churn_serving.schema import Customer
 
 __all__ = ["Checked", "Workload", "make_workload"]
@@ -76,8 +76,8 @@ def make_workload(folder: Path) -> Workload:
     # BentoML reads the variable when it is imported.
     os.environ["BENTOML_HOME"] = str(home)
     from benchmarks.exports import export  # noqa: PLC0415 - see above
-    from churn_serving.artifact import load_artifact  # noqa: PLC0415 - likewise
-    from churn_serving.features import customer_row, feature_matrix  # noqa: PLC0415 - likewise
+    from churn_serving.features.rows import customer_row, feature_matrix  # noqa: PLC0415 - likewise
+    from churn_serving.model.artifact import load_artifact  # noqa: PLC0415 - likewise
 
     exports = {}
     churn = {}

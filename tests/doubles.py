@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from churn_serving.exposition import Exchange
-from churn_serving.http.state import ServiceState
-from churn_serving.metrics import Family, Histogram, Metrics, Sample
-from churn_serving.process import Process, Siblings
-from churn_serving.resilience import CircuitBreaker
+from churn_serving.inference.resilience import CircuitBreaker
+from churn_serving.runtime.state import ServiceState
+from churn_serving.telemetry.exposition import Exchange
+from churn_serving.telemetry.metrics import Family, Histogram, Metrics, Sample
+from churn_serving.telemetry.process import Process, Siblings
 
 __all__ = ["Clock", "circuit_breaker", "count_of", "sample_of", "service_state"]
 

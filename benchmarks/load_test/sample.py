@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from benchmarks.load_test import CUSTOMERS
-from churn_serving.dataset import load_dataset
-from churn_serving.features import COLUMN_NAMES, CONTRACT_TYPES, FEATURE_NAMES, PAYMENT_METHODS
+from churn_serving.features.columns import (
+    COLUMN_NAMES,
+    CONTRACT_TYPES,
+    FEATURE_NAMES,
+    PAYMENT_METHODS,
+)
+from churn_serving.learning.dataset import load_dataset
 
 if TYPE_CHECKING:
-    from churn_serving.features import FloatArray
+    from churn_serving.features.columns import FloatArray
 
 __all__ = ["SIZE", "sample", "text"]
 

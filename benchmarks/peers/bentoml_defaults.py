@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import bentoml
 from pydantic import BaseModel, ConfigDict
 
-from churn_serving.features import customer_row
+from churn_serving.features.rows import customer_row
 from churn_serving.schema import Customer  # noqa: TC001 - BentoML evaluates the annotations
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class ChurnDefaults:
     def __init__(self) -> None:
         # Imported late: BentoML's supervisor imports this file too, and never loads a model.
         from benchmarks.peers import model  # noqa: PLC0415
-        from churn_serving.scoring import make_scorer  # noqa: PLC0415
+        from churn_serving.model.scoring import make_scorer  # noqa: PLC0415
 
         self.score_row: Callable[[tuple[float, ...]], float] = make_scorer(
             model.ARTIFACT.estimator, model.ARTIFACT.scaler

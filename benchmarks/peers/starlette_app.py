@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from benchmarks.peers.lean_metrics import LeanMetrics
 from benchmarks.peers.model import ARTIFACT, freeze, prediction
-from churn_serving.features import customer_row
+from churn_serving.features.rows import customer_row
+from churn_serving.model.scoring import make_scorer
 from churn_serving.schema import Customer
-from churn_serving.scoring import make_scorer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from benchmarks.peers.model import ARTIFACT
-from churn_serving.features import COLUMN_NAMES, CONTRACT_TYPES, PAYMENT_METHODS
+from churn_serving.features.columns import COLUMN_NAMES, CONTRACT_TYPES, PAYMENT_METHODS
 
 model = ARTIFACT.estimator
 scaler = ARTIFACT.scaler

@@ -119,7 +119,7 @@ def run_tests_inside(engine: str) -> None:
             *("--volume", f"{ROOT}:{ROOT}:ro", "--volume", f"{site}:{site}:ro"),
             *("--workdir", str(ROOT), "--env=HOME=/tmp", f"--env=PYTHONPATH={ROOT / 'src'}"),
             *(f"{NAME}:latest", "-c", program, site, "-q", "-p", "no:cacheprovider"),
-            *("tests/unit/test_scoring.py", "tests/unit/test_batching.py", "tests/integration"),
+            *("tests/package/test_scoring.py", "tests/package/test_batching.py", "tests/service"),
         ],
         "The tests fail inside the image.",
     )

@@ -1,19 +1,16 @@
 """A scikit-learn churn model, served.
 
-The way of a request, one module a step::
+The way of a request, one folder a step::
 
-    bytes -> Customer -> row -> batch -> probability -> Prediction -> bytes
-    http     schema      features  batching  scoring     prediction    http
+    bytes -> Customer -> row -> batch -> probability -> answer -> bytes
+    http     schema      features  inference  model     http
 
-Beside it: ``dataset`` and ``training`` make the model, ``artifact`` keeps it in BentoML's model
-store. ``context`` knows the request's id and deadline, ``resilience`` says no when it must,
-``metrics`` counts, ``exposition`` adds the processes up, ``process`` asks the operating system,
-``reporting`` tells the others, ``log`` writes it down. ``settings`` says what an operator may
-decide, ``errors`` what may go wrong. A module imports only from those to its left::
+Beside it: ``learning`` makes the model, ``telemetry`` counts and tells, ``runtime`` is the life of
+the processes. ``context`` knows the request's id and deadline, ``settings`` says what an operator
+may decide, ``errors`` what may go wrong. A module imports only from those to its left::
 
-    errors, settings, context -> schema -> features
-    -> dataset, artifact, scoring, resilience, metrics, process, log
-    -> training, batching, exposition -> prediction, reporting -> http
+    errors, settings, context -> schema -> features -> model, telemetry
+    -> learning, inference -> runtime -> http
 
 ``service.py`` puts it all into a BentoML service, ``train_and_save.py`` into a command.
 """

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import from_json, to_json
 
 from benchmarks.frameworks.framework import Framework, Launch
-from churn_serving.features import customer_row
+from churn_serving.features.rows import customer_row
 
 if TYPE_CHECKING:
     from benchmarks.frameworks.framework import Site

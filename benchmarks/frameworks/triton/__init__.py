@@ -16,7 +16,7 @@ from pydantic_core import from_json, to_json
 
 from benchmarks.errors import BenchmarkError
 from benchmarks.frameworks.framework import Framework, Launch
-from churn_serving.features import customer_row
+from churn_serving.features.rows import customer_row
 
 if TYPE_CHECKING:
     from benchmarks.frameworks.framework import Site

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from churn_serving.http.problems import Header
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
 __all__ = ["Edge"]

@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from churn_serving.errors import MalformedBodyError, ValidationFailedError
-from churn_serving.prediction import Predictor
+from churn_serving.inference.prediction import Predictor
 from churn_serving.schema import (
     BatchPrediction,
     Customer,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from churn_serving.http.body import BodyReader
     from churn_serving.http.problems import Answer
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
 
 __all__ = ["FastLane"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
 
 __all__ = ["LIVENESS", "READINESS", "health_routes"]
 

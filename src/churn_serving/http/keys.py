@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
 __all__ = ["guarded", "key_digests"]

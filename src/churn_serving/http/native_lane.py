@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from churn_serving.http.body import BodyReader
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
 
 __all__ = ["NativeLane", "reported"]
 

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from churn_serving.exposition import exposition
+from churn_serving.telemetry.exposition import exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
 
 __all__ = ["METRICS", "MODEL", "observability_routes"]
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from churn_serving.http.state import ServiceState
+    from churn_serving.runtime.state import ServiceState
 
 __all__ = ["PAGES", "paged"]
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from starlette.types import Send
 
     from churn_serving.errors import Failure
-    from churn_serving.metrics import Metrics
+    from churn_serving.telemetry.metrics import Metrics
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",

@@ -1,0 +1,1 @@
+"""From customers to probabilities: batches, refusals, and the circuit breaker."""

@@ -1,0 +1,1 @@
+"""The registered model: kept in the store, verified, and turned into something that scores."""

@@ -1,0 +1,200 @@
+"""The life of one worker: load, warm up, answer, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from churn_serving.errors import BreakerOpenError, ChurnServingError, RunnerUnreachableError
+from churn_serving.http.endpoints import warm_up
+from churn_serving.inference.prediction import Predictor
+from churn_serving.inference.resilience import CLOSED, HALF_OPEN, OPEN
+from churn_serving.runtime.connections import Connections, running_server
+from churn_serving.telemetry.log import configure_logging, flush_logging
+from churn_serving.telemetry.metrics import (
+    BREAKER_OPENED,
+    BREAKER_STATE,
+    HTTP_IN_FLIGHT,
+    QUEUE_CAPACITY,
+    QUEUE_DEPTH,
+    WORKERS,
+    WORKERS_LIVE,
+    WORKERS_READY,
+)
+from churn_serving.telemetry.reporting import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from churn_serving.inference.batching import Runner
+    from churn_serving.runtime.state import ServiceState
+    from churn_serving.settings import Settings
+
+__all__ = ["Worker"]
+
+logger = logging.getLogger(__name__)
+
+_BREAKER_STATES: Final = {CLOSED: 0, HALF_OPEN: 1, OPEN: 2}
+_RUNNER_CHECK_SECONDS: Final = 1.0
+_RUNNER_STARTS_WITHIN_SECONDS: Final = 10.0
+
+
+class Worker:
+    """One server process, from its start to its end.
+
+    Args:
+        state: What the HTTP edge knows of it.
+        settings: How long things may take.
+    """
+
+    def __init__(self, *, state: ServiceState, settings: Settings) -> None:
+        self._state = state
+        self._settings = settings
+        self._predictor: Predictor | None = None
+        self._connections: Connections | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._tried = asyncio.Event()
+        self.reporter = Reporter(
+            metrics=state.metrics,
+            exchange=state.exchange,
+            process=state.process,
+            siblings=state.siblings,
+            log_interval=settings.log_interval_seconds,
+            gauges=self._set_gauges,
+        )
+
+    def take_over(self) -> None:
+        """Take over the logging and the connections of the server that runs this process."""
+        server = running_server()
+        if server is not None:
+            configure_logging(self._settings)
+            self._connections = Connections(server, state=self._state, settings=self._settings)
+
+    def load(self, load: Callable[[], Runner], *, model_tag: str, threshold: float) -> None:
+        """Load the model.
+
+        Should that fail, the worker stays, not ready, and says why: a process that ended would be
+        started again, and again.
+
+        Args:
+            load: Returns what scores rows with the model.
+            model_tag: ``name:version`` of it.
+            threshold: Probabilities from here on are predicted as churn.
+        """
+        begun = perf_counter()
+        try:
+            runner = load()
+        except Exception as error:  # noqa: BLE001 - unpickling may raise anything
+            self._give_up(f"The model '{model_tag}' cannot be loaded", error)
+            return
+        self._state.model_load_seconds = round(perf_counter() - begun, 3)
+        self._predictor = Predictor(
+            runner, model_tag=model_tag, threshold=threshold, metrics=self._state.metrics
+        )
+
+    @property
+    def predictor(self) -> Predictor:
+        """Answers requests, once the model is loaded."""
+        if self._predictor is None:
+            raise AssertionError("a request has come past the edge although there is no model")
+        return self._predictor
+
+    async def start(self, runner_is_ready: Callable[[], Awaitable[bool]] | None) -> None:
+        """Let requests in, after a first answer to one of our own.
+
+        Args:
+            runner_is_ready: Asks the service that runs the model, if that is another one. It may
+                come up later, and go away again.
+        """
+        if runner_is_ready is None:
+            await self._warm_up()
+        else:
+            self._do(self._follow(runner_is_ready))
+            # The workers share a socket: one that took requests too soon would refuse them beside
+            # others that answer.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._tried.wait(), _RUNNER_STARTS_WITHIN_SECONDS)
+        self._do(self.reporter.run())
+        if self._connections is not None:
+            self._do(self._connections.sweep_regularly())
+
+    async def stop(self) -> None:
+        """Let no more requests in, and report for the last time."""
+        self._state.draining = True
+        self._state.predictor = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        flush_logging()
+
+    def _do(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_report)
+        self._tasks.append(task)
+
+    async def _warm_up(self) -> None:
+        """Answer each route once, on the way that a request takes, and be ready."""
+        if self._predictor is None:
+            return
+        try:
+            await warm_up(self._predictor)
+        except (RunnerUnreachableError, BreakerOpenError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            self._give_up("The model does not answer a valid request", error)
+            self._tried.set()
+            return
+        # Those were no customers.
+        self._state.metrics.forget_predictions()
+        self._state.predictor = self._predictor
+        self._state.failure = None
+        self._tried.set()
+
+    async def _follow(self, runner_is_ready: Callable[[], Awaitable[bool]]) -> None:
+        """Be ready while the service that runs the model is."""
+        pause = _RUNNER_CHECK_SECONDS / 16
+        while True:
+            try:
+                reachable = await runner_is_ready()
+                if reachable and self._state.predictor is None:
+                    await self._warm_up()
+            except Exception as error:  # whatever its client raises, it did not answer
+                logger.debug("The runner does not answer", exc_info=error)
+                reachable = False
+            if reachable != self._state.runner_reachable and not self._state.draining:
+                logger.warning("The runner answers" if reachable else "The runner does not answer")
+            self._state.runner_reachable = reachable
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _RUNNER_CHECK_SECONDS)
+
+    def _give_up(self, what: str, error: Exception) -> None:
+        # Ours are sentences for people; what is behind them, and others, needs its traceback.
+        ours = isinstance(error, ChurnServingError)
+        self._state.failure = f"{what}: {error if ours else type(error).__name__}"
+        logger.critical(
+            "%s; the service stays up, not ready",
+            self._state.failure.rstrip("."),
+            exc_info=error.__cause__ if ours else error,
+        )
+
+    def _set_gauges(self) -> None:
+        metrics = self._state.metrics
+        metrics.gauge(HTTP_IN_FLIGHT, self._state.in_flight)
+        metrics.gauge(WORKERS, self._settings.workers)
+        metrics.gauge(WORKERS_LIVE, 1)
+        metrics.gauge(WORKERS_READY, float(self._state.phase == "ready"))
+        if self._predictor is not None:
+            runner = self._predictor.runner
+            metrics.gauge(QUEUE_DEPTH, runner.queue_depth)
+            metrics.gauge(QUEUE_CAPACITY, runner.queue_capacity)
+            metrics.gauge(BREAKER_STATE, _BREAKER_STATES[runner.breaker.state])
+            metrics.total(BREAKER_OPENED, runner.breaker.times_opened)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Say so if a task that should never end has failed; nobody waits for it."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.critical("A background task has failed", exc_info=error)

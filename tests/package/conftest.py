@@ -1,0 +1,177 @@
+"""Real data and real models, made once; and a look into the model store."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pytest
+from threadpoolctl import threadpool_limits
+
+from churn_serving.features.columns import CONTRACT_TYPES, PAYMENT_METHODS
+from churn_serving.learning import training
+from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
+from churn_serving.learning.training import CANDIDATES, TrainingResult, train
+from churn_serving.model.artifact import save_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from churn_serving.features.columns import FloatArray
+    from churn_serving.learning.training import Candidate
+
+SLICE_ROWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """An estimator with its scaler, and the rows they were fitted on."""
+
+    estimator: Any
+    scaler: Any
+    X: FloatArray
+
+    def predict_proba(self, X: FloatArray) -> FloatArray:
+        """Return what scikit-learn itself says, shape ``(n,)``."""
+        probabilities: FloatArray = self.estimator.predict_proba(self.scaler.transform(X))[:, 1]
+        return probabilities
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """One run of ``train`` on the public table, with the progress it reported."""
+
+    result: TrainingResult
+    progress: list[tuple[str, int, int]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tiny models only lose time to threads that wait for each other."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+@pytest.fixture(scope="session")
+def telco() -> Dataset:
+    return load_dataset()
+
+
+@pytest.fixture(scope="session")
+def raw_slice() -> pd.DataFrame:
+    """The first customers of the raw public table, every cell as text."""
+    table = pd.read_csv(_public_file(), dtype=str, keep_default_na=False)
+    return table.head(SLICE_ROWS)
+
+
+@pytest.fixture
+def raw(raw_slice: pd.DataFrame) -> pd.DataFrame:
+    """A copy of the raw slice, to spoil."""
+    return raw_slice.copy()
+
+
+@pytest.fixture(scope="session")
+def small(telco: Dataset) -> Dataset:
+    """The same customers as ``raw``, read."""
+    return replace(telco, X=telco.X[:SLICE_ROWS], y=telco.y[:SLICE_ROWS])
+
+
+@pytest.fixture
+def own(small: Dataset) -> pd.DataFrame:
+    """The same customers as a table of the eight features, in their natural types."""
+    X, y = small.X, small.y
+    return pd.DataFrame(
+        {
+            "tenure_months": X[:, 0].astype(int),
+            "monthly_charges": X[:, 1],
+            "total_charges": X[:, 2],
+            "num_products": X[:, 3].astype(int),
+            "has_phone_service": X[:, 4].astype(bool),
+            "has_internet": X[:, 5].astype(bool),
+            "contract_type": np.array(CONTRACT_TYPES)[X[:, 6:9].argmax(axis=1)],
+            "payment_method": np.array(PAYMENT_METHODS)[X[:, 9:].argmax(axis=1)],
+            "churn": y,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def training_run(telco: Dataset) -> TrainingRun:
+    progress: list[tuple[str, int, int]] = []
+    result = train(telco, progress=lambda *step: progress.append(step))
+    return TrainingRun(result, progress)
+
+
+@pytest.fixture
+def few_bootstrap_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The intervals take most of a small run's time and are not what is tested."""
+    monkeypatch.setattr(training, "BOOTSTRAP_SAMPLES", 20)
+
+
+def _fitted(candidate: Candidate, dataset: Dataset) -> Fitted:
+    scaler, estimator = training._fit(candidate, dataset.X, dataset.y, 42)
+    return Fitted(estimator, scaler, dataset.X)
+
+
+@pytest.fixture(scope="session")
+def logistic(telco: Dataset) -> Fitted:
+    return _fitted(CANDIDATES[0], telco)
+
+
+@pytest.fixture(scope="session")
+def boosting(telco: Dataset) -> Fitted:
+    return _fitted(CANDIDATES[1], telco)
+
+
+@pytest.fixture
+def model_name() -> str:
+    """A name that no other test uses."""
+    return f"model-{uuid4().hex}"
+
+
+@pytest.fixture
+def saved(model_name: str, logistic: Fitted) -> str:
+    """The tag of a registered model."""
+    return save_artifact(
+        estimator=logistic.estimator,
+        scaler=logistic.scaler,
+        threshold=0.25,
+        measured={"seed": 42, "held_out": {"auc": {"value": 0.84, "low": 0.82, "high": 0.86}}},
+        name=model_name,
+        labels={"team": "retention"},
+    )
+
+
+@pytest.fixture
+def store_files() -> Callable[[], dict[str, bytes]]:
+    """A look at every file of the model store: two equal looks, an unchanged store."""
+    store = Path(os.environ["BENTOML_HOME"], "models")
+
+    def look() -> dict[str, bytes]:
+        return {
+            str(path.relative_to(store)): path.read_bytes()
+            for path in store.rglob("*")
+            if path.is_file()
+        }
+
+    return look
+
+
+@pytest.fixture
+def customer() -> dict[str, Any]:
+    """A valid request body."""
+    return {
+        "tenure_months": 24,
+        "monthly_charges": 70.5,
+        "total_charges": 1692.0,
+        "num_products": 3,
+        "has_phone_service": True,
+        "has_internet": False,
+        "contract_type": "one-year",
+        "payment_method": "credit",
+    }

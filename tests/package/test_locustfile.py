@@ -1,0 +1,343 @@
+"""The load test: what it makes of right and wrong answers, and whom it asks about."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import socket
+import ssl
+from argparse import Namespace
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from benchmarks.load_test import CUSTOMERS
+from benchmarks.load_test.sample import SIZE, sample, text
+from churn_serving.features.columns import COLUMN_NAMES
+from churn_serving.features.rows import customer_row, feature_matrix
+from churn_serving.http.endpoints import PREDICT, PREDICT_V1, PREDICT_V1_BATCH
+from churn_serving.http.health import READINESS
+from churn_serving.http.problems import STATUS_OF, answer_with
+from churn_serving.learning.dataset import load_dataset
+from churn_serving.schema import BatchPrediction, Customer, Prediction, PredictionV1
+from tests.tools import REQUIRED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(
+    find_spec("locust") is None and not os.environ.get(REQUIRED),
+    reason="Locust is missing: make test installs it",
+)
+
+LIMITS: Final = Namespace(max_fail_ratio=0.01, max_p99_ms=200.0)
+JSON: Final = {"content-type": "application/json"}
+
+ANSWERS: Final[dict[str, dict[str, Any]]] = {
+    PREDICT: {"churn_prediction": 1, "churn_probability": 0.72, "model_tag": "churn:abc"},
+    PREDICT_V1: {
+        "prediction": 0,
+        "probability": {"no_churn": 0.9, "churn": 0.1},
+        "inference_time_ms": 0.02,
+        "model_version": "abc",
+    },
+    PREDICT_V1_BATCH: {
+        "results": [
+            {"prediction": 0, "probability": {"no_churn": 1.0, "churn": 0.0}, "batch_index": 0},
+            {"prediction": 1, "probability": {"no_churn": 0.1, "churn": 0.9}, "batch_index": 1},
+        ],
+        "batch_size": 2,
+        "total_inference_time_ms": 0.1,
+    },
+    READINESS: {"status": "ready", "model_version": "abc"},
+}
+SCHEMAS: Final[dict[str, TypeAdapter[Any]]] = {
+    PREDICT: TypeAdapter(Prediction),
+    PREDICT_V1: TypeAdapter(PredictionV1),
+    PREDICT_V1_BATCH: TypeAdapter(BatchPrediction),
+}
+
+
+@pytest.fixture(scope="module")
+def load() -> Any:
+    """The locustfile; importing it must not change this process's sockets and threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOCUST_SKIP_MONKEY_PATCH", "1")
+        module = importlib.import_module("locustfile")
+    assert not importlib.import_module("gevent.monkey").is_anything_patched()
+    return module
+
+
+def verdict(load: Any, path: str, answer: object) -> str:
+    """What the check of this path calls the answer; nothing, if it is right."""
+    checks: dict[str, Callable[[object], None]] = {
+        PREDICT: load.check_prediction,
+        PREDICT_V1: load.check_prediction_v1,
+        PREDICT_V1_BATCH: lambda answer: load.check_batch(answer, size=2),
+        READINESS: load.check_readiness,
+    }
+    try:
+        checks[path](load.read(200, JSON, json.dumps(answer).encode()))
+    except load.AnswerError as error:
+        return str(error)
+    return ""
+
+
+def changed(path: str, place: str, value: object) -> dict[str, Any]:
+    """A right answer with one wrong value, at a place like ``probability.churn``."""
+    answer = copy.deepcopy(ANSWERS[path])
+    *outer, last = (int(part) if part.isdigit() else part for part in place.split("."))
+    inner: Any = answer
+    for part in outer:
+        inner = inner[part]
+    inner[last] = value
+    return answer
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+def test_a_right_answer_passes(load: Any, path: str) -> None:
+    if path in SCHEMAS:
+        SCHEMAS[path].validate_python(ANSWERS[path], strict=True)
+    assert verdict(load, path, ANSWERS[path]) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [(path, field) for path, answer in ANSWERS.items() for field in answer]
+)
+def test_each_missing_field_is_named(load: Any, path: str, field: str) -> None:
+    answer = {name: value for name, value in ANSWERS[path].items() if name != field}
+    assert verdict(load, path, answer) == f"{field} is missing"
+    assert verdict(load, path, changed(path, field, None)) == f"{field} has a wrong type"
+
+
+@pytest.mark.parametrize("path", SCHEMAS)
+def test_the_checks_know_every_field_of_the_contract(path: str) -> None:
+    schema = {PREDICT: Prediction, PREDICT_V1: PredictionV1, PREDICT_V1_BATCH: BatchPrediction}
+    assert set(ANSWERS[path]) == set(schema[path].__annotations__)
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "value", "name"),
+    [
+        (PREDICT, "churn_prediction", 2, "prediction is not 0 or 1"),
+        (PREDICT, "churn_prediction", True, "churn_prediction has a wrong type"),
+        (PREDICT, "churn_prediction", 1.0, "churn_prediction has a wrong type"),
+        (PREDICT, "churn_probability", 1.01, "probability out of range"),
+        (PREDICT, "churn_probability", float("nan"), "probability out of range"),
+        (PREDICT, "churn_probability", "0.5", "churn_probability has a wrong type"),
+        (PREDICT, "model_tag", "", "model_tag is empty"),
+        (PREDICT_V1, "prediction", -1, "prediction is not 0 or 1"),
+        (PREDICT_V1, "probability", 0.5, "probability has a wrong type"),
+        (PREDICT_V1, "probability.churn", -0.1, "probability out of range"),
+        (PREDICT_V1, "probability.churn", 0.2, "probabilities do not sum to 1"),
+        (PREDICT_V1, "probability", {"churn": 1.0}, "no_churn is missing"),
+        (PREDICT_V1, "inference_time_ms", -1, "inference time is negative"),
+        (PREDICT_V1, "model_version", "", "model_version is empty"),
+        (PREDICT_V1_BATCH, "batch_size", 3, "batch has a wrong size"),
+        (PREDICT_V1_BATCH, "results", [], "batch has a wrong size"),
+        (PREDICT_V1_BATCH, "results.0.batch_index", 1, "batch is not in order"),
+        (PREDICT_V1_BATCH, "results.1.prediction", 7, "prediction is not 0 or 1"),
+        (PREDICT_V1_BATCH, "results.1.probability.churn", 2, "probability out of range"),
+        (PREDICT_V1_BATCH, "results.1", None, "batch_index is missing"),
+        (PREDICT_V1_BATCH, "total_inference_time_ms", -1, "inference time is negative"),
+        (READINESS, "status", "loading", "status is not ready"),
+        (READINESS, "model_version", "", "model_version is empty"),
+    ],
+)
+def test_each_wrong_value_has_a_name(
+    load: Any, path: str, place: str, value: object, name: str
+) -> None:
+    assert verdict(load, path, changed(path, place, value)) == name
+
+
+@pytest.mark.parametrize("answer", [[], "text", 1, {}])
+@pytest.mark.parametrize("path", ANSWERS)
+def test_another_document_is_no_answer(load: Any, path: str, answer: object) -> None:
+    assert verdict(load, path, answer).endswith(" is missing")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "name"),
+    [
+        ({"content-type": "text/html"}, b"{}", "Content-Type is not JSON"),
+        ({}, b"{}", "Content-Type is not JSON"),
+        (JSON, b"{", "not JSON"),
+        (JSON, b"", "not JSON"),
+        (JSON, b"\xff", "not JSON"),
+        (JSON, b"null", "not JSON"),
+    ],
+)
+def test_what_is_not_json_is_named(
+    load: Any, headers: dict[str, str], body: bytes, name: str
+) -> None:
+    with pytest.raises(load.AnswerError, match=f"^{name}$"):
+        load.read(200, headers, body)
+
+
+def refused(load: Any, status: int, headers: dict[str, str], body: bytes) -> str:
+    with pytest.raises(load.AnswerError) as caught:
+        load.read(status, headers, body)
+    assert repr(caught.value) == str(caught.value)  # what Locust's tables show
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("status", sorted(set(STATUS_OF.values()) - {499}))
+def test_each_error_of_the_service_has_a_name(load: Any, status: int) -> None:
+    _, body, headers = answer_with(status)
+    name = refused(load, status, {key.decode(): value.decode() for key, value in headers}, body)
+    assert name == f"{status} {load.STATUSES[status]}"
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [
+        (401, "401 no valid API key"),
+        (422, "422 refused"),
+        (429, "429 overloaded, no Retry-After"),
+        (503, "503 not ready, no Retry-After"),
+        (504, "504 too late"),
+        (799, "799 unknown"),
+    ],
+)
+def test_a_status_is_named_by_its_cause(load: Any, status: int, name: str) -> None:
+    assert refused(load, status, {}, b'{"error": "Something.", "detail": []}') == name
+    by_proxy = name.removesuffix(", no Retry-After") + ", not from the service"
+    assert refused(load, status, {}, b"<html>") == by_proxy
+
+
+def test_a_redirect_is_no_answer(load: Any) -> None:
+    assert refused(load, 301, {}, b"") == "301 redirected, not from the service"
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (TimeoutError(), "timeout"),
+        (ConnectionRefusedError(111, "Connection refused"), "connection refused"),
+        (ConnectionResetError(104, "reset by peer"), "connection lost"),
+        (BrokenPipeError(), "connection lost"),
+        (socket.gaierror(-2, "Name or service not known"), "unknown host"),
+        (ssl.SSLCertVerificationError("certificate verify failed"), "TLS failed"),
+        (OSError(113, "No route to host"), "connection failed"),
+    ],
+)
+def test_no_answer_is_named_by_its_cause(load: Any, error: OSError, name: str) -> None:
+    assert str(load.why_no_answer(error)) == name
+    wrapped = OSError()
+    wrapped.original = error  # type: ignore[attr-defined]  # as Locust's client wraps some
+    assert str(load.why_no_answer(wrapped)) == name
+
+
+def test_a_broken_answer_is_named(load: Any) -> None:
+    from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
+
+    assert str(load.why_no_answer(HTTPConnectionClosed())) == "connection lost"
+    assert str(load.why_no_answer(HTTPParseError())) == "answer cut off, or not HTTP"
+
+
+@pytest.mark.parametrize(
+    ("measured", "broken"),
+    [
+        ((100.0, 0.0, 200.0), ""),
+        ((100.0, 0.01, 10.0), ""),
+        ((0.0, 0.0, 0.0), "nothing was answered"),
+        ((100.0, 0.02, 10.0), "2% of the requests failed (limit: 1%)"),
+        ((100.0, 0.0, 210.0), "p99 was 210 ms (limit: 200 ms)"),
+    ],
+)
+def test_a_broken_limit_is_named(
+    load: Any, measured: tuple[float, float, float], broken: str
+) -> None:
+    assert load.Figures(*measured).broken_limit(LIMITS) == broken
+
+
+def search(load: Any, p99_ms: dict[int, float], *, run_time: float | None = None) -> list[Any]:
+    """Play a search, a tick a second; return the users of each tick, and the result."""
+    options = Namespace(step_users=10, step_seconds=15.0, run_time=run_time, **vars(LIMITS))
+    steps = load.StepSearch(SimpleNamespace(parsed_options=options))
+    clock = iter(range(10_000))
+    steps.get_run_time = lambda: next(clock)
+    steps.lately = lambda: load.Figures(100.0, 0.0, p99_ms[steps.steps])
+    ticks = []
+    while tick := steps.tick():
+        ticks.append(tick[0])
+    return [ticks, steps.result()]
+
+
+def test_the_search_ends_with_the_first_step_that_breaks_a_limit(load: Any) -> None:
+    ticks, (held, sentence) = search(load, {1: 5.0, 2: 20.0, 3: 300.0})
+    assert ticks == [10] * 15 + [20] * 15 + [30] * 15
+    assert held
+    assert sentence == (
+        "20 users held: 100 requests/s, 0% failed, p99 20 ms; "
+        "at 30 users, p99 was 300 ms (limit: 200 ms)."
+    )
+
+
+def test_the_search_fails_if_no_step_holds(load: Any) -> None:
+    assert search(load, {1: 300.0})[1] == (
+        False,
+        "No step held; at 10 users, p99 was 300 ms (limit: 200 ms).",
+    )
+
+
+def test_the_search_may_be_ended_before_a_limit_is_broken(load: Any) -> None:
+    ticks, result = search(load, {1: 5.0, 2: 5.0}, run_time=20.0)
+    assert len(ticks) == 20
+    assert result == (
+        True,
+        "10 users held: 100 requests/s, 0% failed, p99 5 ms; then the test was ended.",
+    )
+
+
+def test_the_tasks_have_the_promised_weights(load: Any) -> None:
+    tasks = [task.__name__ for task in load.ChurnUser.tasks]
+    weights = {name: tasks.count(name) for name in tasks}
+    assert weights == {"predict": 4, "predict_v1": 4, "predict_batch": 2, "ready": 1}
+
+
+def test_options_come_from_the_environment_and_the_key_stays_out_of_the_web_page(
+    load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from locust.argument_parser import get_parser, ui_extra_args_dict
+
+    monkeypatch.setenv("CHURN_LOAD_API_KEY", "secret")
+    monkeypatch.setenv("CHURN_LOAD_MAX_P99_MS", "80")
+    options = get_parser(default_config_files=[]).parse_args([])
+    assert (options.api_key, options.max_p99_ms, options.wait_min_ms) == ("secret", 80.0, 100.0)
+    shown = ui_extra_args_dict([])
+    assert set(shown) == {"wait_min_ms", "wait_max_ms", "max_fail_ratio", "max_p99_ms"}
+    assert load.CUSTOMERS
+
+
+def test_every_customer_of_the_sample_is_valid(load: Any) -> None:
+    assert len(load.CUSTOMERS) == SIZE
+    for customer in load.CUSTOMERS:
+        assert list(customer) == list(Customer.model_fields)
+        Customer.model_validate(customer)
+    with pytest.raises(ValidationError):
+        Customer.model_validate(load.CUSTOMERS[0] | {"tenure_months": "1"})
+
+
+def test_the_sample_can_be_made_anew() -> None:
+    assert CUSTOMERS.read_text(encoding="utf-8") == text(sample())
+
+
+def test_the_sample_has_the_distribution_of_the_table(load: Any) -> None:
+    table = load_dataset().X
+    rows = feature_matrix(customer_row(Customer.model_validate(row)) for row in load.CUSTOMERS)
+    assert len(np.unique(rows, axis=0)) == SIZE
+    for column, name in enumerate(COLUMN_NAMES):
+        there, here = np.sort(table[:, column]), np.sort(rows[:, column])
+        # The largest distance of the two distribution functions; 400 random rows stay below 0.07.
+        shares = (
+            np.searchsorted(values, there, side="right") / len(values) for values in (there, here)
+        )
+        assert np.abs(np.subtract(*shares)).max() < 0.035, name
+    assert np.abs(np.corrcoef(table.T) - np.corrcoef(rows.T)).max() < 0.05

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from churn_serving.telemetry import process
+from churn_serving.telemetry.process import _WORKER, Process, Siblings
+from tests.doubles import Clock
+
+PATIENCE = Siblings.PATIENCE_SECONDS
+
+
+def test_a_process_knows_what_the_operating_system_says_of_it() -> None:
+    own = Process()
+    known = psutil.Process()
+    assert own.started == known.create_time()
+    assert own.memory_bytes == pytest.approx(known.memory_info().rss, rel=0.2)
+    assert own.cpu_seconds > 0
+    assert own.open_fds > 0
+    assert own.uptime_seconds == pytest.approx(time.time() - known.create_time(), abs=1)
+
+
+def test_a_process_knows_how_busy_it_was_since_the_last_look() -> None:
+    own = Process()
+    before = own.cpu_seconds
+    deadline = time.process_time() + 0.2
+    while time.process_time() < deadline:
+        pass
+    own.refresh()
+    assert own.cpu_seconds >= before + 0.15
+    busy = own.cpu_percent
+    assert busy > 5
+    time.sleep(0.2)
+    own.refresh()
+    assert own.cpu_percent < busy
+
+
+def test_an_open_file_is_seen() -> None:
+    own = Process()
+    before = own.open_fds
+    read, write = os.pipe()
+    own.refresh()
+    os.close(read)
+    os.close(write)
+    assert own.open_fds == before + 2
+
+
+@dataclass
+class Child:
+    """A process as psutil shows it."""
+
+    command: list[str] = field(default_factory=lambda: ["python", "-m", _WORKER])
+    state: str = psutil.STATUS_SLEEPING
+
+    def status(self) -> str:
+        return self.state
+
+    def cmdline(self) -> list[str]:
+        return self.command
+
+
+class Parent:
+    """A supervisor whose processes the test starts and kills."""
+
+    def __init__(self, *running: Child) -> None:
+        self.running = list(running)
+        self.error: Exception | None = None
+
+    def children(self) -> list[Child]:
+        if self.error is not None:
+            raise self.error
+        return self.running
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=clock))
+    return clock
+
+
+def _siblings(parent: Any, *, expected: int) -> Siblings:
+    siblings = Siblings(expected=expected)
+    siblings._parent = parent
+    siblings.refresh()
+    return siblings
+
+
+def _passes(clock: Clock, siblings: Siblings, seconds: float) -> None:
+    """Let time pass, with a look every five seconds, as the reporter has it."""
+    end = clock.now + seconds
+    while clock.now < end:
+        clock.now = min(end, clock.now + 5)
+        siblings.refresh()
+
+
+@pytest.mark.usefixtures("clock")
+def test_nobody_is_missing_while_all_are_there() -> None:
+    assert not _siblings(Parent(Child(), Child()), expected=2).one_is_missing
+
+
+def test_a_worker_is_missing_once_it_has_been_dead_for_longer_than_a_replacement_takes(
+    clock: Clock,
+) -> None:
+    parent = Parent(Child(), Child())
+    siblings = _siblings(parent, expected=2)
+    parent.running.pop()
+    _passes(clock, siblings, PATIENCE)
+    assert not siblings.one_is_missing
+    _passes(clock, siblings, 0.1)
+    assert siblings.one_is_missing
+
+
+def test_a_worker_that_is_replaced_in_time_was_never_missing(clock: Clock) -> None:
+    parent = Parent(Child(), Child())
+    siblings = _siblings(parent, expected=2)
+    for _ in range(5):
+        parent.running.pop()
+        _passes(clock, siblings, PATIENCE - 1)
+        parent.running.append(Child())
+        _passes(clock, siblings, 1)
+        assert not siblings.one_is_missing
+
+
+def test_a_worker_that_comes_back_late_is_no_longer_missing(clock: Clock) -> None:
+    parent = Parent(Child(), Child())
+    siblings = _siblings(parent, expected=2)
+    parent.running.pop()
+    _passes(clock, siblings, 60)
+    assert siblings.one_is_missing
+    parent.running.append(Child())
+    siblings.refresh()
+    assert not siblings.one_is_missing
+
+
+def test_workers_that_are_still_being_started_are_not_missing(clock: Clock) -> None:
+    parent = Parent(Child())
+    siblings = _siblings(parent, expected=4)
+    _passes(clock, siblings, 600)
+    assert not siblings.one_is_missing
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [Child(state=psutil.STATUS_ZOMBIE), Child(["python", "-m", "something.else"]), Child([])],
+    ids=["a zombie", "another program", "a kernel thread"],
+)
+def test_what_is_no_running_worker_does_not_count(instead: Child, clock: Clock) -> None:
+    parent = Parent(Child(), Child())
+    siblings = _siblings(parent, expected=2)
+    parent.running[1] = instead
+    _passes(clock, siblings, PATIENCE + 1)
+    assert siblings.one_is_missing
+
+
+def test_a_process_without_a_parent_has_nobody_to_miss(clock: Clock) -> None:
+    siblings = _siblings(None, expected=2)
+    _passes(clock, siblings, 600)
+    assert not siblings.one_is_missing
+
+
+def test_nobody_is_missed_because_the_system_would_not_say(clock: Clock) -> None:
+    parent = Parent(Child(), Child())
+    siblings = _siblings(parent, expected=2)
+    parent.error = psutil.AccessDenied()
+    _passes(clock, siblings, 60)
+    assert not siblings.one_is_missing
+
+
+def test_the_real_parent_of_this_process_is_looked_at() -> None:
+    siblings = Siblings(expected=1)
+    assert siblings._parent == psutil.Process().parent()
+    siblings.refresh()
+    assert not siblings.one_is_missing

@@ -1,0 +1,101 @@
+"""The real application, in this process, with a real model."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from churn_serving.http.edge import Edge
+from churn_serving.learning.dataset import load_dataset
+from churn_serving.learning.training import CANDIDATES, _fit
+from churn_serving.model.artifact import save_artifact
+from churn_serving.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from types import ModuleType
+
+    from starlette.types import ASGIApp
+
+    from churn_serving.model.artifact import Artifact
+
+
+@pytest.fixture(scope="session")
+def model_tag() -> str:
+    """A registered logistic regression, fitted on the public data."""
+    dataset = load_dataset()
+    scaler, estimator = _fit(CANDIDATES[0], dataset.X, dataset.y, seed=0)
+    return save_artifact(estimator=estimator, scaler=scaler, threshold=0.33, measured={})
+
+
+@pytest.fixture(scope="session")
+def artifact(model_tag: str) -> Artifact:
+    """The same model, loaded from the store."""
+    from churn_serving.model.artifact import load_artifact
+
+    return load_artifact(model_tag)
+
+
+@pytest.fixture(scope="session")
+def service(model_tag: str) -> ModuleType:
+    """The module ``service.py``, imported once there is a model."""
+    assert model_tag
+    with pytest.MonkeyPatch.context() as patch:
+        # The module pins the model for the processes it starts; other tests start their own.
+        patch.setenv("CHURN_MODEL_TAG", "churn_classifier:latest")
+        return importlib.import_module("service")
+
+
+@pytest.fixture(scope="session")
+def lanes(service: ModuleType) -> dict[str, ASGIApp]:
+    """The application as it is served, and without its fast lane."""
+    app = service.ChurnService.to_asgi()
+    assert type(app) is Edge
+    assert app._lane is not None
+    behind = app._app
+    return {"fast": app, "native": Edge(behind, state=service.STATE, settings=service.SETTINGS)}
+
+
+@pytest.fixture(scope="session")
+def running(service: ModuleType) -> Callable[[ASGIApp], AbstractContextManager[TestClient]]:
+    """Runs an application from its start to its stop, one after the other."""
+
+    @contextmanager
+    def run(app: ASGIApp) -> Iterator[TestClient]:
+        # A process runs its application once; this one does it again and again.
+        service.STATE.draining = False
+        service.WORKER._tasks.clear()
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield client
+
+    return run
+
+
+@pytest.fixture
+def served(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., ASGIApp]:
+    """The application as it is served with other settings."""
+
+    def build(**changes: Any) -> ASGIApp:
+        settings = Settings(model_tag=service.SETTINGS.model_tag, **changes)
+        monkeypatch.setattr(service, "SETTINGS", settings)
+        monkeypatch.setattr(service, "KEY_DIGESTS", service.key_digests(settings))
+        app: ASGIApp = service.ChurnService.to_asgi()
+        return app
+
+    return build
+
+
+@pytest.fixture(scope="module", params=["fast", "native"])
+def client(
+    lanes: dict[str, ASGIApp],
+    running: Callable[[ASGIApp], AbstractContextManager[TestClient]],
+    request: pytest.FixtureRequest,
+) -> Iterator[TestClient]:
+    """A client of the application, once for each lane."""
+    with running(lanes[request.param]) as client:
+        yield client

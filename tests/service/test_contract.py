@@ -1,0 +1,243 @@
+"""The HTTP contract, through both lanes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from churn_serving.features.rows import customer_row, feature_matrix
+from churn_serving.schema import Customer
+from tests.bad_requests import (
+    BAD_REQUESTS,
+    BATCH,
+    CUSTOMER,
+    ECHO,
+    JSON,
+    PREDICT,
+    PREDICT_V1,
+    BadRequest,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from starlette.testclient import TestClient
+
+    from churn_serving.model.artifact import Artifact
+
+
+def as_json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+STAYER = {
+    "tenure_months": 70,
+    "monthly_charges": 25,
+    "total_charges": 1750.0,
+    "num_products": 2,
+    "has_phone_service": True,
+    "has_internet": False,
+    "contract_type": "two-year",
+    "payment_method": "credit",
+}
+
+
+def expected_churn(artifact: Artifact, customer: dict[str, Any]) -> float:
+    """What scikit-learn itself says."""
+    row = customer_row(Customer.model_validate(customer))
+    X = artifact.scaler.transform(feature_matrix([row]))
+    return float(artifact.estimator.predict_proba(X)[0, 1])
+
+
+@pytest.mark.parametrize("customer", [CUSTOMER, STAYER])
+def test_predict_agrees_with_scikit_learn(
+    client: TestClient, artifact: Artifact, customer: dict[str, Any]
+) -> None:
+    answer = client.post(PREDICT, json=customer)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    churn = expected_churn(artifact, customer)
+    assert answer.json() == {
+        "churn_prediction": int(churn >= artifact.threshold),
+        "churn_probability": pytest.approx(churn, abs=1e-9),
+        "model_tag": artifact.tag,
+    }
+
+
+@pytest.mark.parametrize("customer", [CUSTOMER, STAYER])
+def test_predict_v1_agrees_with_scikit_learn(
+    client: TestClient, artifact: Artifact, customer: dict[str, Any]
+) -> None:
+    answer = client.post(PREDICT_V1, json=customer).json()
+    churn = expected_churn(artifact, customer)
+    assert answer.pop("inference_time_ms") >= 0
+    assert answer == {
+        "prediction": int(churn >= artifact.threshold),
+        "probability": {
+            "no_churn": pytest.approx(1 - churn, abs=1e-9),
+            "churn": pytest.approx(churn, abs=1e-9),
+        },
+        "model_version": artifact.tag.partition(":")[2],
+    }
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_batch_answers_each_item_in_order(
+    client: TestClient, artifact: Artifact, size: int
+) -> None:
+    customers = [CUSTOMER | {"tenure_months": index} for index in range(size)]
+    answer = client.post(BATCH, json={"items": customers}).json()
+    assert set(answer) == {"results", "batch_size", "total_inference_time_ms"}
+    assert answer["batch_size"] == size
+    for index, (customer, result) in enumerate(zip(customers, answer["results"], strict=True)):
+        churn = expected_churn(artifact, customer)
+        assert set(result) == {"prediction", "probability", "batch_index"}
+        assert result["batch_index"] == index
+        assert result["probability"]["churn"] == pytest.approx(churn, abs=1e-9)
+        assert result["prediction"] == int(churn >= artifact.threshold)
+
+
+def test_batch_makes_one_model_call(
+    client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    runner = service.STATE.predictor.runner
+    score_rows = runner.score_rows
+
+    async def counted(rows: list[Any]) -> list[float]:
+        calls.append(len(rows))
+        scores: list[float] = await score_rows(rows)
+        return scores
+
+    monkeypatch.setattr(runner, "score_rows", counted)
+    assert client.post(BATCH, json={"items": [CUSTOMER] * 100}).status_code == 200
+    assert calls == [100]
+
+
+def test_there_are_at_least_80_bad_requests() -> None:
+    assert len({request.name for request in BAD_REQUESTS}) == len(BAD_REQUESTS) >= 80
+
+
+@pytest.mark.parametrize("bad", BAD_REQUESTS, ids=str)
+def test_refuses(client: TestClient, bad: BadRequest) -> None:
+    answer = client.post(bad.path, content=bad.body, headers=bad.headers)
+    assert answer.status_code == bad.status
+    assert answer.headers["content-type"] == "application/json"
+    body = answer.json()
+    assert set(body) == {"error", "detail"}
+    assert body["error"].endswith(".")
+    assert all(set(failure) == {"loc", "msg", "type"} for failure in body["detail"])
+    if bad.loc is not None:
+        assert list(bad.loc) in [failure["loc"] for failure in body["detail"]]
+    assert ECHO not in answer.text
+
+
+@pytest.mark.parametrize(
+    "accepted",
+    [
+        {"tenure_months": 0},
+        {"tenure_months": 120},
+        {"monthly_charges": 0},
+        {"monthly_charges": 500, "total_charges": 500},
+        {"total_charges": 70.7},
+        {"total_charges": 1e12},
+        {"num_products": 1},
+        {"num_products": 10},
+    ],
+    ids=str,
+)
+def test_accepts_what_is_just_inside_the_bounds(
+    client: TestClient, accepted: dict[str, Any]
+) -> None:
+    assert client.post(PREDICT, json=CUSTOMER | accepted).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json ;x=y"]
+)
+def test_accepts_json_however_it_is_spelt(client: TestClient, content_type: str) -> None:
+    headers = {"content-type": content_type}
+    answer = client.post(PREDICT, content=as_json(CUSTOMER), headers=headers)
+    assert answer.status_code == 200
+
+
+def test_refuses_a_body_over_the_limit(client: TestClient) -> None:
+    body = as_json(CUSTOMER) + b" " * 128 * 1024
+    answer = client.post(PREDICT, content=body, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.json() == {
+        "error": "The request body is larger than 131072 bytes.",
+        "detail": [],
+    }
+
+
+def test_an_unknown_path_is_a_404_in_the_contract(client: TestClient) -> None:
+    answer = client.get("/nowhere")
+    assert (answer.status_code, set(answer.json())) == (404, {"error", "detail"})
+
+
+def test_a_wrong_method_is_a_405_that_says_what_is_allowed(client: TestClient) -> None:
+    answer = client.get(PREDICT)
+    assert (answer.status_code, set(answer.json())) == (405, {"error", "detail"})
+    assert answer.headers["allow"] == "POST"
+
+
+def raise_an_error(_: object) -> float:
+    raise RuntimeError("no internals")
+
+
+def return_nan(_: object) -> float:
+    return float("nan")
+
+
+@pytest.mark.parametrize("fault", [raise_an_error, return_nan])
+def test_a_failing_model_shows_no_internals(
+    client: TestClient,
+    service: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[object], float],
+) -> None:
+    monkeypatch.setattr(service.STATE.predictor.runner._scorer, "score_row", fault)
+    answer = client.post(PREDICT, json=CUSTOMER)
+    assert answer.status_code == 500
+    assert answer.json() == {
+        "error": "An unexpected error happened; the server's log has it.",
+        "detail": [],
+    }
+
+
+def test_answers_503_and_when_to_retry_while_no_model_is_loaded(
+    client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.STATE, "predictor", None)
+    answer = client.post(PREDICT, json=CUSTOMER)
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert set(answer.json()) == {"error", "detail"}
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_documentation_needs_nothing_from_the_internet(client: TestClient, path: str) -> None:
+    page = client.get(path)
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    for asset in ("swagger-ui.css", "swagger-ui-bundle.js"):
+        assert f"/static_content/{asset}" in page.text
+        assert client.get(f"/static_content/{asset}").status_code == 200
+
+
+def test_the_openapi_document_describes_the_routes(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert set(document["paths"]) == {PREDICT, PREDICT_V1, BATCH}
+    for path in document["paths"].values():
+        assert {"200", "400", "413", "415", "422", "429", "500", "503", "504"} <= set(
+            path["post"]["responses"]
+        )
+    customer = document["components"]["schemas"]["Customer"]
+    assert set(customer["required"]) == set(CUSTOMER)
+    assert customer["additionalProperties"] is False
+    assert customer["properties"]["tenure_months"]["maximum"] == 120

@@ -1,0 +1,38 @@
+"""What can go wrong, each played on a server of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from tests.system.chaos.scenarios.breaker import breaker
+from tests.system.chaos.scenarios.broken_files import broken_files
+from tests.system.chaos.scenarios.garbage import garbage
+from tests.system.chaos.scenarios.hang import hang
+from tests.system.chaos.scenarios.kill_worker import kill_worker
+from tests.system.chaos.scenarios.million import million
+from tests.system.chaos.scenarios.overload import overload
+from tests.system.chaos.scenarios.sigterm import sigterm
+from tests.system.chaos.scenarios.slow_clients import slow_clients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from tests.system.chaos.report import Report
+    from tests.system.chaos.stage import Stage
+
+__all__ = ["SCENARIOS"]
+
+SCENARIOS: Final[Mapping[str, Callable[[Stage], Report]]] = {
+    scenario.__name__: scenario
+    for scenario in (
+        sigterm,
+        kill_worker,
+        overload,
+        breaker,
+        hang,
+        slow_clients,
+        garbage,
+        broken_files,
+        million,
+    )
+}

@@ -1,0 +1,121 @@
+"""Real servers: ``bentoml serve`` in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx2
+import psutil
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+
+from churn_serving.learning.dataset import load_dataset
+from churn_serving.learning.training import CANDIDATES, Candidate, _fit
+from churn_serving.model.artifact import load_artifact, save_artifact
+from tests.tools import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from churn_serving.model.artifact import Artifact
+
+PROJECT = Path(__file__).parents[2]
+BENTOML = str(Path(sys.executable).with_name("bentoml"))
+READY_SECONDS = 60
+STOP_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running server."""
+
+    url: str
+    pid: int
+    log: Path
+
+
+@contextmanager
+def serving(
+    target: str,
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    command: Sequence[str] = (BENTOML,),
+    cwd: Path = PROJECT,
+) -> Iterator[Server]:
+    """Run ``bentoml serve TARGET`` until the block ends; it must stop cleanly on SIGTERM."""
+    port = free_port()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, "serve", target, "--port", str(port), "--host", "127.0.0.1"],
+            cwd=cwd,
+            env={**os.environ, "CHURN_WORKERS": "1", **(env or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(url, process, log)
+        yield Server(url, process.pid, log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(STOP_SECONDS) == 0, log.read_text()
+    finally:
+        # A test that failed leaves the supervisor running, and that its workers.
+        if process.poll() is None:
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the server stopped:\n{log.read_text()}"
+        try:
+            if httpx2.get(f"{url}/readyz", timeout=2).status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"the server was not ready within {READY_SECONDS} s:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def models() -> dict[str, str]:
+    """Register one model of each kind; return their tags."""
+    dataset = load_dataset()
+    tags = {}
+    # A forest has no fast scorer: its own predict_proba runs in the runner's thread.
+    forest = Candidate("forest", RandomForestClassifier(n_estimators=10, min_samples_leaf=20))
+    for candidate in (*CANDIDATES, forest):
+        scaler, estimator = _fit(candidate, dataset.X, dataset.y, seed=0)
+        tags[candidate.name] = save_artifact(
+            estimator=estimator,
+            scaler=scaler,
+            threshold=0.33,
+            measured={},
+            name=f"churn_{candidate.name.replace('-', '_')}",
+        )
+    return tags
+
+
+@pytest.fixture(scope="session")
+def bento_model(models: dict[str, str]) -> Artifact:
+    """Register the model that ``bentofile.yaml`` names."""
+    artifact = load_artifact(models["logistic"])
+    tag = save_artifact(
+        estimator=artifact.estimator,
+        scaler=artifact.scaler,
+        threshold=artifact.threshold,
+        measured={},
+    )
+    return load_artifact(tag)

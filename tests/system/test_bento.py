@@ -1,0 +1,88 @@
+"""A built Bento, served where neither the package nor its sources are."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bentoml
+import httpx2
+import pytest
+
+from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.system.conftest import BENTOML, PROJECT, serving
+
+if TYPE_CHECKING:
+    from churn_serving.model.artifact import Artifact
+
+
+def build() -> bentoml.Bento:
+    """Build the Bento."""
+    done = subprocess.run(
+        [BENTOML, "build", "--output", "tag", str(PROJECT)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return bentoml.get(done.stdout.strip().rpartition("__tag__:")[2])
+
+
+def content(bento: bentoml.Bento) -> dict[str, str]:
+    """Return the checksum of each of its files."""
+    root = Path(bento.path)
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.usefixtures("bento_model")
+def test_the_same_sources_and_model_make_the_same_bento() -> None:
+    one, other = content(build()), content(build())
+    # The version and the time of its making are in there.
+    assert one.pop("bento.yaml") != other.pop("bento.yaml")
+    assert one == other
+    assert "src/service.py" in one
+    # What is lying about in the project's folder does not get in.
+    assert {path.split("/")[1] for path in one if path.startswith("src/")} == {
+        *("README.md", "bentofile.yaml", "churn_serving", "requirements.txt", "service.py")
+    }
+
+
+def test_a_built_bento_serves_without_the_package(
+    bento_model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bento = build()
+    tag = str(bento.tag)
+    assert [str(model.tag) for model in bento.info.all_models] == [bento_model.tag]
+    assert not {"dataset.py", "training.py"} & {path.name for path in Path(bento.path).rglob("*")}
+
+    # A newer model must not change what this Bento serves.
+    newer = bentoml.models.get(bento_model.tag)
+    with bentoml.models.create("churn_classifier", metadata=dict(newer.info.metadata)):
+        pass
+
+    # The base interpreter sees the dependencies as plain folders, so the editable install of this
+    # project is not among them.
+    interpreter = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+    monkeypatch.setenv("PYTHONPATH", sysconfig.get_path("purelib"))
+    absent = subprocess.run(
+        [interpreter, "-c", "import churn_serving"], cwd=tmp_path, check=False, capture_output=True
+    )
+    assert absent.returncode != 0
+
+    command = (str(interpreter), "-m", "bentoml")
+    with (
+        serving(tag, tmp_path / "log", command=command, cwd=tmp_path) as server,
+        httpx2.Client(base_url=server.url) as client,
+    ):
+        assert client.post(PREDICT, json=CUSTOMER).json()["model_tag"] == bento_model.tag
+        assert client.post(PREDICT_V1, json=CUSTOMER).status_code == 200
+        assert client.post(BATCH, json={"items": [CUSTOMER] * 3}).json()["batch_size"] == 3
+        assert client.post(PREDICT, json={}).status_code == 422
+        assert client.get("/docs").status_code == 200

@@ -1,0 +1,231 @@
+"""A real ``bentoml serve``, as users run it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import bentoml
+import httpx2
+import psutil
+import pytest
+
+from churn_serving.features.rows import customer_row, feature_matrix
+from churn_serving.model.artifact import load_artifact, save_artifact
+from churn_serving.schema import Customer
+from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.system.conftest import BENTOML, PROJECT, Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+TARGET = "service.py:ChurnService"
+CUSTOMERS = [
+    CUSTOMER | {"tenure_months": index % 121, "total_charges": 100.0 + index}
+    for index in range(2000)
+]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        ("logistic", {"CHURN_WORKERS": "2"}),
+        ("hist-gradient-boosting", {}),
+        ("logistic", {"CHURN_TOPOLOGY": "split", "CHURN_WORKERS": "2"}),
+        ("logistic", {"CHURN_FAST_LANE": "false"}),
+        ("forest", {}),
+    ],
+    ids=["two workers", "boosting", "split", "native lane", "runner in a thread"],
+)
+def setup(
+    request: pytest.FixtureRequest, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Server, str]]:
+    """A server in each of the ways it can be set up, and its model's tag."""
+    kind, env = request.param
+    log = tmp_path_factory.mktemp("serve") / "log"
+    with serving(TARGET, log, env={"CHURN_MODEL_TAG": models[kind], **env}) as server:
+        yield server, models[kind]
+
+
+def expected(tag: str, customers: list[dict[str, Any]]) -> list[float]:
+    """What scikit-learn itself says."""
+    artifact = load_artifact(tag)
+    X = feature_matrix(customer_row(Customer.model_validate(customer)) for customer in customers)
+    churn: list[float] = artifact.estimator.predict_proba(artifact.scaler.transform(X))[
+        :, 1
+    ].tolist()
+    return churn
+
+
+def test_concurrent_callers_get_their_own_answers(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    assert ("in a thread" in server.log.read_text()) == ("forest" in tag)
+    with httpx2.Client(base_url=server.url) as client, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda c: client.post(PREDICT_V1, json=c), CUSTOMERS))
+    assert {answer.status_code for answer in answers} == {200}
+    churn = [answer.json()["probability"]["churn"] for answer in answers]
+    assert churn == pytest.approx(expected(tag, CUSTOMERS), abs=1e-9)
+
+
+def test_batches_get_their_own_answers(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    batches = [CUSTOMERS[start : start + 100] for start in range(0, len(CUSTOMERS), 100)]
+    with httpx2.Client(base_url=server.url) as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda b: client.post(BATCH, json={"items": b}), batches))
+    assert {answer.status_code for answer in answers} == {200}
+    churn = [
+        result["probability"]["churn"] for answer in answers for result in answer.json()["results"]
+    ]
+    assert churn == pytest.approx(expected(tag, CUSTOMERS), abs=1e-9)
+
+
+def test_bad_requests_are_refused_and_the_server_lives_on(setup: tuple[Server, str]) -> None:
+    server, _ = setup
+    with httpx2.Client(base_url=server.url) as client:
+        for bad in BAD_REQUESTS:
+            answer = client.post(bad.path, content=bad.body, headers=bad.headers)
+            assert answer.status_code == bad.status, bad
+            assert set(answer.json()) == {"error", "detail"}, bad
+        assert client.post(PREDICT, json=CUSTOMER).status_code == 200
+
+
+def test_no_answer_says_whose_software_this_is(setup: tuple[Server, str]) -> None:
+    server, _ = setup
+    with httpx2.Client(base_url=server.url) as client:
+        answers = [
+            client.post(PREDICT, json=CUSTOMER),
+            client.post(PREDICT, json={}),
+            *(client.get(path) for path in ("/health", "/livez", "/docs", "/metrics", "/nowhere")),
+        ]
+    assert [answer.status_code for answer in answers] == [200, 422, 200, 200, 200, 200, 404]
+    for answer in answers:
+        assert "server" not in answer.headers
+        assert answer.headers["x-request-id"]
+
+
+def test_bentoml_client_predicts(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    with bentoml.SyncHTTPClient(server.url) as client:
+        answer = client.predict(CUSTOMER)
+    assert answer["churn_probability"] == pytest.approx(expected(tag, [CUSTOMER])[0], abs=1e-9)
+    assert answer["model_tag"] == tag
+
+
+def test_a_worker_that_is_started_again_serves_the_same_model(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    artifact = load_artifact(models["logistic"])
+
+    def register() -> str:
+        return save_artifact(
+            estimator=artifact.estimator,
+            scaler=artifact.scaler,
+            threshold=artifact.threshold,
+            measured={},
+            name="churn_pinned",
+        )
+
+    def wait_for_starts(server: Server, count: int) -> None:
+        deadline = time.monotonic() + 30
+        while server.log.read_text().count("Completed async startup hook") < count:
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.1)
+
+    def workers(server: Server) -> list[psutil.Process]:
+        return [
+            child
+            for child in psutil.Process(server.pid).children()
+            if "_bentoml_impl.worker.service" in child.cmdline()
+        ]
+
+    served = register()
+    env = {"CHURN_MODEL_TAG": "churn_pinned:latest", "CHURN_WORKERS": "2"}
+    with serving(TARGET, tmp_path / "log", env=env) as server:
+        assert register() != served
+        wait_for_starts(server, 2)
+        workers(server)[0].kill()
+        wait_for_starts(server, 3)
+        assert len(workers(server)) == 2
+        # A new connection each time, so that both workers get their share.
+        tags = {
+            httpx2.post(server.url + PREDICT, json=CUSTOMER).json()["model_tag"] for _ in range(40)
+        }
+    assert tags == {served}
+
+
+def serve_and_fail(*options: str, port: int = 0, **env: str) -> str:
+    """Return what a start that must fail prints."""
+    completed = subprocess.run(
+        [BENTOML, "serve", TARGET, "--port", str(port), *options],
+        cwd=PROJECT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert completed.returncode != 0
+    return completed.stderr
+
+
+def test_a_start_without_a_model_says_which_command_to_run(tmp_path: Path) -> None:
+    message = serve_and_fail(BENTOML_HOME=str(tmp_path))
+    assert "no model 'churn_classifier:latest'" in message
+    assert "python train_and_save.py" in message
+    assert "Traceback" not in message
+
+
+def test_a_start_with_a_damaged_model_says_so(models: dict[str, str]) -> None:
+    model = bentoml.models.get(models["logistic"])
+    damaged = bentoml.models.get(models["hist-gradient-boosting"])
+    with bentoml.models.create("churn_damaged", metadata=dict(damaged.info.metadata)) as copy:
+        for file in ("saved_model.pkl", "custom_objects.pkl"):
+            source, target = model.path_of(file), copy.path_of(file)
+            with open(source, "rb") as read, open(target, "wb") as written:  # noqa: PTH123 - the store gives text
+                written.write(read.read())
+    message = serve_and_fail(CHURN_MODEL_TAG=str(copy.tag))
+    assert "saved_model.pkl" in message
+    assert "python train_and_save.py" in message
+    assert "Traceback" not in message
+
+
+def test_a_start_with_another_scikit_learn_warns_and_names_the_command(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    artifact = load_artifact(models["logistic"])
+    tag = save_artifact(
+        estimator=artifact.estimator,
+        scaler=artifact.scaler,
+        threshold=artifact.threshold,
+        measured={"library_versions": {"scikit-learn": "0.24.2"}},
+        name="churn_old",
+    )
+    with serving(TARGET, tmp_path / "log", env={"CHURN_MODEL_TAG": tag}) as server:
+        assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
+    lines = [line for line in server.log.read_text().splitlines() if "0.24.2" in line]
+    assert len(lines) == 1
+    assert '"level": "warning"' in lines[0]
+    assert "python train_and_save.py" in lines[0]
+
+
+def test_a_start_with_an_impossible_setting_names_it() -> None:
+    message = serve_and_fail(CHURN_WORKERS="-1")
+    assert "CHURN_WORKERS" in message
+    assert "Traceback" not in message
+
+
+def test_a_start_on_a_taken_port_says_so(models: dict[str, str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        message = serve_and_fail(
+            "--host", "127.0.0.1", port=taken.getsockname()[1], CHURN_MODEL_TAG=models["logistic"]
+        )
+    assert "The port is taken" in message
+    assert "--port" in message
+    assert "Traceback" not in message
