@@ -8,7 +8,8 @@ import numpy as np
 from pydantic_core import to_json
 
 from churn_serving.features.columns import CONTRACT_TYPES, PAYMENT_METHODS
-from churn_serving.schema import Customer, CustomerBatch
+from churn_serving.http.api.v1 import CustomerBatch
+from churn_serving.schema import Customer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from churn_serving.inference.resilience import CircuitBreaker
+from churn_serving.model.artifact import RegisteredModel
 from churn_serving.runtime.state import ServiceState
 from churn_serving.telemetry.exposition import Exchange
 from churn_serving.telemetry.metrics import Family, Histogram, Metrics, Sample
 from churn_serving.telemetry.process import Process, Siblings
 
-__all__ = ["Clock", "circuit_breaker", "count_of", "sample_of", "service_state"]
+__all__ = ["MODEL", "Clock", "circuit_breaker", "count_of", "sample_of", "service_state"]
+
+
+MODEL: Final = RegisteredModel(
+    tag="churn:v1", threshold=0.5, metadata={"estimator": "LogisticRegression"}
+)
+"""What the store would say of a model that is not there."""
 
 
 class Clock:
@@ -24,9 +31,8 @@ class Clock:
 
 
 def circuit_breaker(**changes: Any) -> CircuitBreaker:
-    """Return a breaker with the settings' defaults, but for the changes."""
-    defaults = {"failure_rate": 0.5, "window_seconds": 60, "min_calls": 20, "open_seconds": 5.0}
-    return CircuitBreaker(**{**defaults, **changes})
+    """Return a breaker as the service has it, but for the changes."""
+    return CircuitBreaker(**changes)
 
 
 def service_state(**changes: Any) -> ServiceState:

@@ -27,8 +27,9 @@ from starlette.concurrency import run_in_threadpool
 from benchmarks.peers.lean_metrics import LeanMetrics
 from benchmarks.peers.model import ARTIFACT, batch_prediction, freeze, prediction, prediction_v1
 from churn_serving.features.rows import Row, customer_row, feature_matrix
+from churn_serving.http.api.v1 import CustomerBatch
 from churn_serving.model.scoring import EstimatorScorer, Scorer, make_scorer
-from churn_serving.schema import Customer, CustomerBatch
+from churn_serving.schema import Customer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

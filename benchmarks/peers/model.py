@@ -13,7 +13,8 @@ import cloudpickle
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from churn_serving.schema import BatchPrediction, Prediction, PredictionV1
+    from churn_serving.http.api.v0 import Prediction
+    from churn_serving.http.api.v1 import BatchPrediction, PredictionV1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The HTTP contract as pydantic models: what a customer is, and what an answer looks like.
+"""What a customer is, and what every request and answer has in common.
 
 JSON types are strict (``"24"`` is no integer, ``1`` is no boolean), unknown fields are refused,
 and NaN and the infinities are no numbers. The field descriptions appear in the API documentation.
@@ -10,20 +10,15 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
-from typing_extensions import TypedDict
 
 __all__ = [
+    "EXAMPLE",
     "MAX_BATCH_ITEMS",
-    "BatchPrediction",
-    "BatchResult",
     "ContractType",
     "Customer",
-    "CustomerBatch",
     "Outcome",
     "PaymentMethod",
-    "Prediction",
-    "PredictionV1",
-    "Probability",
+    "Request",
 ]
 
 MAX_BATCH_ITEMS: Final = 100
@@ -34,7 +29,7 @@ Outcome = Annotated[
     Literal[0, 1], Field(description="1: the customer is predicted to leave; 0: to stay.")
 ]
 
-_EXAMPLE: Final[dict[str, JsonValue]] = {
+EXAMPLE: Final[dict[str, JsonValue]] = {
     "tenure_months": 2,
     "monthly_charges": 70.7,
     "total_charges": 151.65,
@@ -55,7 +50,7 @@ class Request(BaseModel):
 class Customer(Request):
     """One customer as the company's billing system knows them."""
 
-    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE})
+    model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
     tenure_months: Annotated[int, Field(ge=0, le=120, description="Months as a customer.")]
     monthly_charges: Annotated[
@@ -95,64 +90,3 @@ class Customer(Request):
                 "Input should be greater than or equal to monthly_charges",
             )
         return value
-
-
-class CustomerBatch(Request):
-    """Between 1 and 100 customers, scored by one call of the model."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [_EXAMPLE]}})
-
-    items: Annotated[
-        list[Customer],
-        Field(min_length=1, max_length=MAX_BATCH_ITEMS, description="The customers."),
-    ]
-
-
-# Answers are plain dictionaries: building a model for each of a hundred customers would take longer
-# than everything else about them.
-
-
-class Prediction(TypedDict):
-    """The answer of ``POST /predict``."""
-
-    churn_prediction: Outcome
-    churn_probability: Annotated[
-        float, Field(ge=0, le=1, description="Estimated probability that the customer leaves.")
-    ]
-    model_tag: Annotated[str, Field(description="Name and version of the model that answered.")]
-
-
-class Probability(TypedDict):
-    """The two class probabilities; they sum to 1."""
-
-    no_churn: Annotated[float, Field(ge=0, le=1)]
-    churn: Annotated[float, Field(ge=0, le=1)]
-
-
-class PredictionV1(TypedDict):
-    """The answer of ``POST /api/v1/predict``."""
-
-    prediction: Outcome
-    probability: Probability
-    inference_time_ms: Annotated[
-        float, Field(ge=0, description="Time from the validated input to the score, in ms.")
-    ]
-    model_version: Annotated[str, Field(description="Version of the model that answered.")]
-
-
-class BatchResult(TypedDict):
-    """One customer's answer within a batch."""
-
-    prediction: Outcome
-    probability: Probability
-    batch_index: Annotated[int, Field(ge=0, description="Position of the customer in items.")]
-
-
-class BatchPrediction(TypedDict):
-    """The answer of ``POST /api/v1/predict/batch``, in the order of the items."""
-
-    results: list[BatchResult]
-    batch_size: Annotated[int, Field(ge=1, description="Number of customers scored.")]
-    total_inference_time_ms: Annotated[
-        float, Field(ge=0, description="Time from the validated input to the scores, in ms.")
-    ]

@@ -99,10 +99,6 @@ class Settings(BaseSettings):
             "answer 504; X-Request-Timeout-Ms may shorten it.",
         ),
     ] = 5.0
-    header_timeout_seconds: Annotated[
-        float,
-        Field(ge=1, le=300, description="A connection must send a whole request header in."),
-    ] = 10.0
     idle_timeout_seconds: Annotated[
         int,
         Field(
@@ -138,23 +134,6 @@ class Settings(BaseSettings):
         # A request for a full batch of customers must fit.
         Field(ge=100, description="Customers that may wait for the model; more get 429."),
     ] = 4096
-    max_waiting_bodies: Annotated[
-        int,
-        Field(ge=1, description="Bodies that may arrive piece by piece at a time; more get 429."),
-    ] = 512
-    breaker_failure_rate: Annotated[
-        float,
-        Field(gt=0, le=1, description="Share of failed calls that opens the circuit breaker."),
-    ] = 0.5
-    breaker_window_seconds: Annotated[
-        int, Field(ge=1, le=3600, description="Calls of so long ago count.")
-    ] = 60
-    breaker_min_calls: Annotated[
-        int, Field(ge=1, description="Fewer calls than these never open it.")
-    ] = 20
-    breaker_open_seconds: Annotated[
-        float, Field(gt=0, le=300, description="Until a failing model is tried again.")
-    ] = 5.0
     breaker_fails_readiness: Annotated[
         bool, Field(description="Not ready while the breaker is open.")
     ] = False
@@ -168,10 +147,6 @@ class Settings(BaseSettings):
     runner_workers: Annotated[
         int, Field(ge=1, description="Processes of ChurnRunner in the split topology.")
     ] = 1
-    fast_lane: Annotated[
-        bool,
-        Field(description="false: answer through BentoML's own request path; same answers."),
-    ] = True
     api_keys: Annotated[
         CommaSeparated,
         AfterValidator(lambda keys: tuple(map(_is_key_digest, keys))),

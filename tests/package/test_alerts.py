@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.telemetry.metrics import FAMILIES, HTTP_DURATION
 from tests.tools import tool
 

@@ -120,7 +120,7 @@ def test_every_family_is_exposed_with_its_type_its_help_and_its_labels() -> None
             worker.metrics.total(family, 1, *labels)
         else:
             worker.metrics._histogram(family, *labels).observe(0.5)
-    worker.metrics.predicted(churn=True)
+    worker.metrics.predicted([1])
     exposed = {family.name: family for family in worker.families}
     assert set(exposed) == set(FAMILIES)
     for name, family in FAMILIES.items():
@@ -157,7 +157,7 @@ def test_the_processes_are_one_to_whoever_asks(workers: tuple[Worker, Worker, Wo
     for number, worker in enumerate(workers, start=1):
         for _ in range(number):
             worker.metrics.answered("/predict", 200, 0.1)
-            worker.metrics.predicted(churn=True)
+            worker.metrics.predicted([1])
         worker.metrics.scored(2**number, number)
         worker.metrics.gauge(QUEUE_DEPTH, 10 * number)
         worker.metrics.gauge(BREAKER_STATE, number % 3)
@@ -219,7 +219,7 @@ def test_of_a_dead_process_the_counters_remain_and_the_gauges_go(
         worker.metrics.gauge(START_TIME, 2000 - (worker is workers[2]))
         worker.metrics.missed_deadline()
         worker.metrics.scored(1, 0.1)
-        worker.metrics.predicted(churn=worker is workers[2])
+        worker.metrics.predicted([1 if worker is workers[2] else 0])
         worker.write()
     assert workers[0].seen["ml_workers_live"] == 3
     workers[2].dies()
@@ -259,14 +259,14 @@ def test_the_rolling_churn_rate_is_of_exactly_the_last_predictions_of_all(
     workers: tuple[Worker, Worker, Worker],
 ) -> None:
     first, second, third = workers
-    first.metrics.predicted_batch([1] * 900)
-    second.metrics.predicted_batch([0] * 600)
-    third.metrics.predicted_batch([1] * 300)
+    first.metrics.predicted([1] * 900)
+    second.metrics.predicted([0] * 600)
+    third.metrics.predicted([1] * 300)
     for worker in workers:
         worker.write()
     # The first 800 of the first worker have left the window: 100 + 300 of 1,000 remain.
     assert [worker.seen[RATE] for worker in workers] == [0.4] * 3
-    first.metrics.predicted_batch([0] * 100)
+    first.metrics.predicted([0] * 100)
     first.write()
     assert [worker.seen[RATE] for worker in workers] == [0.3] * 3
 
@@ -276,8 +276,8 @@ def test_the_rolling_churn_rate_goes_by_time_and_not_by_process(
 ) -> None:
     first, second, third = workers
     for index in range(2 * ROLLING_WINDOW):
-        first.metrics.predicted(churn=index < ROLLING_WINDOW)
-        second.metrics.predicted(churn=index % 2 == 0)
+        first.metrics.predicted([1 if index < ROLLING_WINDOW else 0])
+        second.metrics.predicted([0 if index % 2 else 1])
     for worker in workers:
         worker.write()
     # The last 500 of each: none of the first worker, half of the second.
@@ -286,7 +286,7 @@ def test_the_rolling_churn_rate_goes_by_time_and_not_by_process(
 
 def test_the_rolling_churn_rate_of_a_few_predictions_is_of_those() -> None:
     worker = Worker(None)
-    worker.metrics.predicted_batch([1, 0, 0])
+    worker.metrics.predicted([1, 0, 0])
     assert worker.seen[RATE] == pytest.approx(1 / 3)
 
 
@@ -344,7 +344,7 @@ def test_a_draft_is_not_read(workers: tuple[Worker, Worker, Worker], tmp_path: P
 
 def test_nobody_ever_sees_half_of_what_is_written(tmp_path: Path) -> None:
     writer, reader = Worker(tmp_path), Worker(tmp_path)
-    writer.metrics.predicted_batch([1] * ROLLING_WINDOW)  # so that a file has many pages
+    writer.metrics.predicted([1] * ROLLING_WINDOW)  # so that a file has many pages
     for status in range(200, 600):
         writer.metrics.answered("/predict", status, 0.1)
     writer.write()

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.telemetry.metrics import FAMILIES, HTTP_DURATION
 from deploy.grafana.dashboard import COLUMNS, DASHBOARD, RUNBOOK, dashboard
 from deploy.grafana.panels import ALLOWED_FAILURES, BUSY_CPU, SLOW_SECONDS

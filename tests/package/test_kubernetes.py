@@ -15,7 +15,7 @@ import pytest
 import yaml
 from kubernetes_validate import validate  # type: ignore[import-untyped]  # ships no types
 
-from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.health import LIVENESS, READINESS
 from churn_serving.http.observability import METRICS
 from churn_serving.settings import ENV_PREFIX, Settings

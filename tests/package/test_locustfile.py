@@ -21,11 +21,13 @@ from benchmarks.load_test import CUSTOMERS
 from benchmarks.load_test.sample import SIZE, sample, text
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.http.endpoints import PREDICT, PREDICT_V1, PREDICT_V1_BATCH
+from churn_serving.http.api import v0, v1
+from churn_serving.http.api.v0 import Prediction
+from churn_serving.http.api.v1 import BatchPrediction, PredictionV1
 from churn_serving.http.health import READINESS
 from churn_serving.http.problems import STATUS_OF, answer_with
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.schema import BatchPrediction, Customer, Prediction, PredictionV1
+from churn_serving.schema import Customer
 from tests.tools import REQUIRED
 
 if TYPE_CHECKING:
@@ -40,14 +42,14 @@ LIMITS: Final = Namespace(max_fail_ratio=0.01, max_p99_ms=200.0)
 JSON: Final = {"content-type": "application/json"}
 
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
-    PREDICT: {"churn_prediction": 1, "churn_probability": 0.72, "model_tag": "churn:abc"},
-    PREDICT_V1: {
+    v0.PREDICT.path: {"churn_prediction": 1, "churn_probability": 0.72, "model_tag": "churn:abc"},
+    v1.PREDICT.path: {
         "prediction": 0,
         "probability": {"no_churn": 0.9, "churn": 0.1},
         "inference_time_ms": 0.02,
         "model_version": "abc",
     },
-    PREDICT_V1_BATCH: {
+    v1.PREDICT_BATCH.path: {
         "results": [
             {"prediction": 0, "probability": {"no_churn": 1.0, "churn": 0.0}, "batch_index": 0},
             {"prediction": 1, "probability": {"no_churn": 0.1, "churn": 0.9}, "batch_index": 1},
@@ -58,9 +60,9 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
     READINESS: {"status": "ready", "model_version": "abc"},
 }
 SCHEMAS: Final[dict[str, TypeAdapter[Any]]] = {
-    PREDICT: TypeAdapter(Prediction),
-    PREDICT_V1: TypeAdapter(PredictionV1),
-    PREDICT_V1_BATCH: TypeAdapter(BatchPrediction),
+    v0.PREDICT.path: TypeAdapter(Prediction),
+    v1.PREDICT.path: TypeAdapter(PredictionV1),
+    v1.PREDICT_BATCH.path: TypeAdapter(BatchPrediction),
 }
 
 
@@ -77,9 +79,9 @@ def load() -> Any:
 def verdict(load: Any, path: str, answer: object) -> str:
     """What the check of this path calls the answer; nothing, if it is right."""
     checks: dict[str, Callable[[object], None]] = {
-        PREDICT: load.check_prediction,
-        PREDICT_V1: load.check_prediction_v1,
-        PREDICT_V1_BATCH: lambda answer: load.check_batch(answer, size=2),
+        v0.PREDICT.path: load.check_prediction,
+        v1.PREDICT.path: load.check_prediction_v1,
+        v1.PREDICT_BATCH.path: lambda answer: load.check_batch(answer, size=2),
         READINESS: load.check_readiness,
     }
     try:
@@ -118,34 +120,38 @@ def test_each_missing_field_is_named(load: Any, path: str, field: str) -> None:
 
 @pytest.mark.parametrize("path", SCHEMAS)
 def test_the_checks_know_every_field_of_the_contract(path: str) -> None:
-    schema = {PREDICT: Prediction, PREDICT_V1: PredictionV1, PREDICT_V1_BATCH: BatchPrediction}
+    schema = {
+        v0.PREDICT.path: Prediction,
+        v1.PREDICT.path: PredictionV1,
+        v1.PREDICT_BATCH.path: BatchPrediction,
+    }
     assert set(ANSWERS[path]) == set(schema[path].__annotations__)
 
 
 @pytest.mark.parametrize(
     ("path", "place", "value", "name"),
     [
-        (PREDICT, "churn_prediction", 2, "prediction is not 0 or 1"),
-        (PREDICT, "churn_prediction", True, "churn_prediction has a wrong type"),
-        (PREDICT, "churn_prediction", 1.0, "churn_prediction has a wrong type"),
-        (PREDICT, "churn_probability", 1.01, "probability out of range"),
-        (PREDICT, "churn_probability", float("nan"), "probability out of range"),
-        (PREDICT, "churn_probability", "0.5", "churn_probability has a wrong type"),
-        (PREDICT, "model_tag", "", "model_tag is empty"),
-        (PREDICT_V1, "prediction", -1, "prediction is not 0 or 1"),
-        (PREDICT_V1, "probability", 0.5, "probability has a wrong type"),
-        (PREDICT_V1, "probability.churn", -0.1, "probability out of range"),
-        (PREDICT_V1, "probability.churn", 0.2, "probabilities do not sum to 1"),
-        (PREDICT_V1, "probability", {"churn": 1.0}, "no_churn is missing"),
-        (PREDICT_V1, "inference_time_ms", -1, "inference time is negative"),
-        (PREDICT_V1, "model_version", "", "model_version is empty"),
-        (PREDICT_V1_BATCH, "batch_size", 3, "batch has a wrong size"),
-        (PREDICT_V1_BATCH, "results", [], "batch has a wrong size"),
-        (PREDICT_V1_BATCH, "results.0.batch_index", 1, "batch is not in order"),
-        (PREDICT_V1_BATCH, "results.1.prediction", 7, "prediction is not 0 or 1"),
-        (PREDICT_V1_BATCH, "results.1.probability.churn", 2, "probability out of range"),
-        (PREDICT_V1_BATCH, "results.1", None, "batch_index is missing"),
-        (PREDICT_V1_BATCH, "total_inference_time_ms", -1, "inference time is negative"),
+        (v0.PREDICT.path, "churn_prediction", 2, "prediction is not 0 or 1"),
+        (v0.PREDICT.path, "churn_prediction", True, "churn_prediction has a wrong type"),
+        (v0.PREDICT.path, "churn_prediction", 1.0, "churn_prediction has a wrong type"),
+        (v0.PREDICT.path, "churn_probability", 1.01, "probability out of range"),
+        (v0.PREDICT.path, "churn_probability", float("nan"), "probability out of range"),
+        (v0.PREDICT.path, "churn_probability", "0.5", "churn_probability has a wrong type"),
+        (v0.PREDICT.path, "model_tag", "", "model_tag is empty"),
+        (v1.PREDICT.path, "prediction", -1, "prediction is not 0 or 1"),
+        (v1.PREDICT.path, "probability", 0.5, "probability has a wrong type"),
+        (v1.PREDICT.path, "probability.churn", -0.1, "probability out of range"),
+        (v1.PREDICT.path, "probability.churn", 0.2, "probabilities do not sum to 1"),
+        (v1.PREDICT.path, "probability", {"churn": 1.0}, "no_churn is missing"),
+        (v1.PREDICT.path, "inference_time_ms", -1, "inference time is negative"),
+        (v1.PREDICT.path, "model_version", "", "model_version is empty"),
+        (v1.PREDICT_BATCH.path, "batch_size", 3, "batch has a wrong size"),
+        (v1.PREDICT_BATCH.path, "results", [], "batch has a wrong size"),
+        (v1.PREDICT_BATCH.path, "results.0.batch_index", 1, "batch is not in order"),
+        (v1.PREDICT_BATCH.path, "results.1.prediction", 7, "prediction is not 0 or 1"),
+        (v1.PREDICT_BATCH.path, "results.1.probability.churn", 2, "probability out of range"),
+        (v1.PREDICT_BATCH.path, "results.1", None, "batch_index is missing"),
+        (v1.PREDICT_BATCH.path, "total_inference_time_ms", -1, "inference time is negative"),
         (READINESS, "status", "loading", "status is not ready"),
         (READINESS, "model_version", "", "model_version is empty"),
     ],

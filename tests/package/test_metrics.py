@@ -77,9 +77,9 @@ def test_a_call_of_the_model_is_counted_once_whatever_its_size(metrics: Metrics)
 
 def test_predictions_are_counted_by_outcome_and_remembered_in_order(metrics: Metrics) -> None:
     before = time.perf_counter()
-    metrics.predicted(churn=True)
-    metrics.predicted(churn=False)
-    metrics.predicted_batch([0, 1, 0])
+    metrics.predicted([1])
+    metrics.predicted([0])
+    metrics.predicted([0, 1, 0])
     assert count_of(metrics, PREDICTIONS, "v1", "churn") == 2
     assert count_of(metrics, PREDICTIONS, "v1", "no_churn") == 3
     assert [moment > 0 for moment in metrics.recent] == [True, False, False, True, False]
@@ -90,8 +90,8 @@ def test_predictions_are_counted_by_outcome_and_remembered_in_order(metrics: Met
 
 def test_only_the_last_predictions_are_remembered(metrics: Metrics) -> None:
     for _ in range(ROLLING_WINDOW):
-        metrics.predicted(churn=True)
-    metrics.predicted_batch([0] * 100)
+        metrics.predicted([1])
+    metrics.predicted([0] * 100)
     assert len(metrics.recent) == ROLLING_WINDOW == 1000
     assert sum(moment > 0 for moment in metrics.recent) == 900
 
@@ -130,7 +130,7 @@ def test_gauges_and_totals_are_set_and_not_added_to(metrics: Metrics) -> None:
 def test_the_warm_up_is_forgotten_but_not_what_the_process_is(metrics: Metrics) -> None:
     metrics.answered("/health/ready", 503, 0.001)
     metrics.total(CPU_SECONDS, 1.5)
-    metrics.predicted_batch([0, 1])
+    metrics.predicted([0, 1])
     metrics.scored(2, 0.01)
     metrics.waited(0.01)
     metrics.missed_deadline()
@@ -148,7 +148,7 @@ def test_the_warm_up_is_forgotten_but_not_what_the_process_is(metrics: Metrics) 
     assert count_of(metrics, HTTP_DURATION, "/health/ready", "503") == 1
     assert sample_of(metrics, CPU_SECONDS) == Counter(1.5)
     # It goes on counting.
-    metrics.predicted(churn=True)
+    metrics.predicted([1])
     metrics.scored(1, 0.01)
     assert count_of(metrics, PREDICTIONS, "v1", "churn") == 1
     assert count_of(metrics, BATCH_SIZE) == 1

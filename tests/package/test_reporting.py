@@ -88,15 +88,15 @@ def test_a_line_says_what_has_happened_since_the_last_one(
     reporter = _reporter(metrics)
     for status, seconds in ((200, 0.01), (200, 0.03), (422, 0.002), (500, 0.002), (504, 0.006)):
         metrics.answered("/predict", status, seconds)
-    metrics.predicted_batch([1, 0, 0])
-    metrics.predicted(churn=True)
+    metrics.predicted([1, 0, 0])
+    metrics.predicted([1])
     metrics.scored(3, 0.004)
     metrics.scored(1, 0.002)
     clock.now += 60
     reporter._log_traffic()
     metrics.answered("/predict", 200, 0.001)
     metrics.answered("/health", 200, 0.003)
-    metrics.predicted(churn=False)
+    metrics.predicted([0])
     metrics.scored(1, 0.0005)
     clock.now += 61.26
     reporter._log_traffic()

@@ -6,16 +6,15 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from churn_serving.schema import (
-    MAX_BATCH_ITEMS,
+from churn_serving.http.api.v0 import Prediction
+from churn_serving.http.api.v1 import (
     BatchPrediction,
     BatchResult,
-    Customer,
     CustomerBatch,
-    Prediction,
     PredictionV1,
     Probability,
 )
+from churn_serving.schema import MAX_BATCH_ITEMS, Customer
 
 INTEGERS = ("tenure_months", "num_products")
 FLOATS = ("monthly_charges", "total_charges")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from churn_serving.errors import ModelCorruptedError, RunnerUnreachableError
+from churn_serving.http.api import warm_up
 from churn_serving.inference.batching import InlineRunner, Runner
 from churn_serving.model.scoring import make_scorer
 from churn_serving.runtime import worker as worker_module
@@ -25,7 +26,7 @@ from churn_serving.telemetry.metrics import (
     WORKERS_READY,
     Family,
 )
-from tests.doubles import circuit_breaker, count_of, sample_of, service_state
+from tests.doubles import MODEL, circuit_breaker, count_of, sample_of, service_state
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,17 +44,13 @@ def state() -> ServiceState:
 
 @pytest.fixture
 def worker(state: ServiceState) -> Worker:
-    return Worker(state=state, settings=Settings(workers=3))
+    return Worker(state=state, model=MODEL, settings=Settings(workers=3))
 
 
 @pytest.fixture
 def runner(state: ServiceState, logistic: Fitted) -> InlineRunner:
     scorer = make_scorer(logistic.estimator, logistic.scaler)
     return InlineRunner(scorer, breaker=circuit_breaker(), metrics=state.metrics)
-
-
-def _load(worker: Worker, load: Callable[[], Runner]) -> None:
-    worker.load(load, model_tag="churn:v1", threshold=0.5)
 
 
 def _live(
@@ -64,7 +61,7 @@ def _live(
     """Run the worker from its start to its stop."""
 
     async def life() -> None:
-        await worker.start(runner_is_ready)
+        await worker.start(warm_up, runner_is_ready)
         await asyncio.sleep(0)
         if meanwhile is not None:
             await meanwhile()
@@ -91,7 +88,7 @@ def test_its_life_has_three_phases(
         phases.append(state.phase)
 
     phases = [state.phase]
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     phases.append(state.phase)
     _live(worker, meanwhile=look)
     phases.append(state.phase)
@@ -117,7 +114,7 @@ def test_its_first_answers_are_counted_for_nobody(
         scored(customers, seconds)
 
     state.metrics.scored = noted  # type: ignore[method-assign] # a spy
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     _live(worker, meanwhile=look)
     assert len(calls) == 3  # one for each route
 
@@ -132,7 +129,7 @@ def test_a_model_that_was_damaged_leaves_it_alive_with_the_sentence(
         phases.append(state.phase)
 
     phases: list[str] = []
-    _load(worker, load)
+    worker.load(load)
     _live(worker, meanwhile=look)
     assert phases == ["failed"]
     assert state.failure == (
@@ -150,7 +147,7 @@ def test_whatever_unpickling_raises_is_named_by_its_kind_and_logged_in_full(
     def load() -> Runner:
         raise MemoryError("at 0x4711 in somebody's folder")
 
-    _load(worker, load)
+    worker.load(load)
     assert state.failure == "The model 'churn:v1' cannot be loaded: MemoryError"
     (record,) = caplog.records
     assert record.exc_info is not None
@@ -172,7 +169,7 @@ def test_a_model_that_loads_but_does_not_answer_is_never_ready(
 
     phases: list[str] = []
     monkeypatch.setattr(runner, "_scorer", Broken())
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     _live(worker, meanwhile=look)
     assert phases == ["failed"]
     assert state.failure == (
@@ -215,7 +212,7 @@ def test_it_follows_the_service_that_runs_the_model(
 
     monkeypatch.setattr(worker_module, "_RUNNER_CHECK_SECONDS", 0.001)
     monkeypatch.setattr(worker_module, "_RUNNER_STARTS_WITHIN_SECONDS", 0.01)
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     with caplog.at_level(logging.WARNING, "churn_serving"):
         _live(worker, is_ready, meanwhile)
     # Told when it changes, not every second.
@@ -235,7 +232,7 @@ def test_its_start_waits_for_the_service_that_runs_the_model(
         # A worker beside it may be ready already, and share its socket.
         assert state.phase == "ready"
 
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     _live(worker, is_ready, meanwhile)
 
 
@@ -260,7 +257,7 @@ def test_a_runner_that_is_ready_but_fails_its_first_call_is_asked_again(
 
     monkeypatch.setattr(worker_module, "_RUNNER_CHECK_SECONDS", 0.001)
     monkeypatch.setattr(runner, "score_row", score)
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     _live(worker, is_ready, meanwhile)
     assert failures == 0
 
@@ -284,7 +281,7 @@ def test_its_gauges_say_how_it_is(
         assert _value(state, BREAKER_STATE) == 2
         assert _value(state, BREAKER_OPENED) == 1
 
-    _load(worker, lambda: runner)
+    worker.load(lambda: runner)
     _live(worker, meanwhile=look)
     assert _value(state, WORKERS_READY) == 0  # as of its last report
 

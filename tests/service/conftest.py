@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from churn_serving.http.edge import Edge
+from churn_serving.http.keys import key_digests
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.training import CANDIDATES, _fit
 from churn_serving.model.artifact import save_artifact
@@ -52,24 +53,14 @@ def service(model_tag: str) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def lanes(service: ModuleType) -> dict[str, ASGIApp]:
-    """The application as it is served, and without its fast lane."""
-    app = service.ChurnService.to_asgi()
-    assert type(app) is Edge
-    assert app._lane is not None
-    behind = app._app
-    return {"fast": app, "native": Edge(behind, state=service.STATE, settings=service.SETTINGS)}
-
-
-@pytest.fixture(scope="session")
 def running(service: ModuleType) -> Callable[[ASGIApp], AbstractContextManager[TestClient]]:
     """Runs an application from its start to its stop, one after the other."""
 
     @contextmanager
     def run(app: ASGIApp) -> Iterator[TestClient]:
         # A process runs its application once; this one does it again and again.
-        service.STATE.draining = False
-        service.WORKER._tasks.clear()
+        service.RUNTIME.state.draining = False
+        service.RUNTIME.worker._tasks.clear()
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 
@@ -82,20 +73,18 @@ def served(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
     def build(**changes: Any) -> ASGIApp:
         settings = Settings(model_tag=service.SETTINGS.model_tag, **changes)
-        monkeypatch.setattr(service, "SETTINGS", settings)
-        monkeypatch.setattr(service, "KEY_DIGESTS", service.key_digests(settings))
+        monkeypatch.setattr(service, "RUNTIME", replace(service.RUNTIME, settings=settings))
+        monkeypatch.setattr(service, "KEY_DIGESTS", key_digests(settings))
         app: ASGIApp = service.ChurnService.to_asgi()
         return app
 
     return build
 
 
-@pytest.fixture(scope="module", params=["fast", "native"])
+@pytest.fixture(scope="module")
 def client(
-    lanes: dict[str, ASGIApp],
-    running: Callable[[ASGIApp], AbstractContextManager[TestClient]],
-    request: pytest.FixtureRequest,
+    service: ModuleType, running: Callable[[ASGIApp], AbstractContextManager[TestClient]]
 ) -> Iterator[TestClient]:
-    """A client of the application, once for each lane."""
-    with running(lanes[request.param]) as client:
+    """A client of the application as it is served."""
+    with running(service.ChurnService.to_asgi()) as client:
         yield client

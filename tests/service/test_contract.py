@@ -1,4 +1,4 @@
-"""The HTTP contract, through both lanes."""
+"""The HTTP contract."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_batch_makes_one_model_call(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
-    runner = service.STATE.predictor.runner
+    runner = service.RUNTIME.state.predictor.runner
     score_rows = runner.score_rows
 
     async def counted(rows: list[Any]) -> list[float]:
@@ -200,7 +200,7 @@ def test_a_failing_model_shows_no_internals(
     monkeypatch: pytest.MonkeyPatch,
     fault: Callable[[object], float],
 ) -> None:
-    monkeypatch.setattr(service.STATE.predictor.runner._scorer, "score_row", fault)
+    monkeypatch.setattr(service.RUNTIME.state.predictor.runner._scorer, "score_row", fault)
     answer = client.post(PREDICT, json=CUSTOMER)
     assert answer.status_code == 500
     assert answer.json() == {
@@ -212,7 +212,7 @@ def test_a_failing_model_shows_no_internals(
 def test_answers_503_and_when_to_retry_while_no_model_is_loaded(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.STATE, "predictor", None)
+    monkeypatch.setattr(service.RUNTIME.state, "predictor", None)
     answer = client.post(PREDICT, json=CUSTOMER)
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"

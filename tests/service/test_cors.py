@@ -31,12 +31,6 @@ KEY: Final = "correct-horse-battery-staple"
 DIGEST: Final = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "native"])
-def fast_lane(request: pytest.FixtureRequest) -> bool:
-    lane: bool = request.param
-    return lane
-
-
 def _preflight(client: TestClient, origin: str, *headers: str) -> httpx2.Response:
     """Ask as a browser does before it sends JSON from a page of the origin."""
     return client.options(
@@ -54,10 +48,8 @@ def _allowed(answer: httpx2.Response) -> str | None:
     return origin
 
 
-def test_it_is_closed_unless_an_operator_opens_it(
-    served: Served, running: Running, *, fast_lane: bool
-) -> None:
-    with running(served(fast_lane=fast_lane)) as client:
+def test_it_is_closed_unless_an_operator_opens_it(served: Served, running: Running) -> None:
+    with running(served()) as client:
         answer = client.post(PREDICT, json=CUSTOMER, headers={"origin": OURS})
         preflight = _preflight(client, OURS)
     assert answer.status_code == 200
@@ -70,9 +62,9 @@ def test_it_is_closed_unless_an_operator_opens_it(
 
 @pytest.mark.parametrize("origin", [OURS, OTHER_OF_OURS])
 def test_pages_of_named_origins_may_call_and_read_what_helps_them(
-    served: Served, running: Running, *, origin: str, fast_lane: bool
+    served: Served, running: Running, origin: str
 ) -> None:
-    with running(served(cors_origins=ORIGINS, fast_lane=fast_lane)) as client:
+    with running(served(cors_origins=ORIGINS)) as client:
         answers = [
             client.post(PREDICT, json=CUSTOMER, headers={"origin": origin}),
             client.post(PREDICT, json={}, headers={"origin": origin}),
@@ -111,10 +103,8 @@ def test_pages_of_other_origins_may_not(served: Served, running: Running, origin
     assert preflight.headers["x-request-id"]
 
 
-def test_a_preflight_is_answered_with_what_may_be_sent(
-    served: Served, running: Running, *, fast_lane: bool
-) -> None:
-    with running(served(cors_origins=ORIGINS, fast_lane=fast_lane)) as client:
+def test_a_preflight_is_answered_with_what_may_be_sent(served: Served, running: Running) -> None:
+    with running(served(cors_origins=ORIGINS)) as client:
         answer = _preflight(
             client, OURS, "authorization", "x-api-key", "x-request-id", "x-request-timeout-ms"
         )
@@ -132,7 +122,7 @@ def test_a_preflight_needs_no_key_and_is_counted(
     served: Served, running: Running, service: ModuleType
 ) -> None:
     def counted() -> int:
-        return count_of(service.METRICS, HTTP_DURATION, PREDICT, "200")
+        return count_of(service.RUNTIME.state.metrics, HTTP_DURATION, PREDICT, "200")
 
     before = counted()
     with running(served(cors_origins=ORIGINS, api_keys=DIGEST)) as client:

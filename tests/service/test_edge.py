@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from starlette.websockets import WebSocketDisconnect
 
 from churn_serving.context import deadline, request_id
 from churn_serving.http.pages import PAGES
@@ -125,7 +126,7 @@ def test_while_the_service_drains_every_answer_asks_to_close_the_connection(
     request_and_status: tuple[str, str, dict[str, Any], int],
 ) -> None:
     method, path, sent, status = request_and_status
-    monkeypatch.setattr(service.STATE, "draining", True)
+    monkeypatch.setattr(service.RUNTIME.state, "draining", True)
     answer = client.request(method, path, **sent)
     assert "close" in answer.headers.get_list("connection")
     # What comes is still answered, but the probes say that no more should come.
@@ -140,7 +141,7 @@ def raise_an_error(_: object) -> float:
 @pytest.fixture
 def failing(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model raises."""
-    monkeypatch.setattr(service.STATE.predictor.runner._scorer, "score_row", raise_an_error)
+    monkeypatch.setattr(service.RUNTIME.state.predictor.runner._scorer, "score_row", raise_an_error)
 
 
 @pytest.mark.usefixtures("failing")
@@ -198,7 +199,7 @@ def test_the_longest_id_is_taken(client: TestClient) -> None:
 def deadlines(service: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds that each call of the model had left."""
     seen: list[float] = []
-    runner = service.STATE.predictor.runner
+    runner = service.RUNTIME.state.predictor.runner
     score_row = runner.score_row
 
     async def score(row: Any) -> float:
@@ -235,8 +236,8 @@ def test_a_deadline_that_makes_no_sense_is_a_400_that_names_the_header(
 ) -> None:
     def counted() -> tuple[int, int]:
         return (
-            count_of(service.METRICS, HTTP_DURATION, PREDICT, "400"),
-            count_of(service.METRICS, ERRORS, PREDICT, "MalformedHeaderError"),
+            count_of(service.RUNTIME.state.metrics, HTTP_DURATION, PREDICT, "400"),
+            count_of(service.RUNTIME.state.metrics, ERRORS, PREDICT, "MalformedHeaderError"),
         )
 
     before = counted()
@@ -257,13 +258,13 @@ def test_a_request_is_in_flight_until_it_is_answered(
     seen: list[int] = []
 
     def score_row(_: object) -> float:
-        seen.append(service.STATE.in_flight)
+        seen.append(service.RUNTIME.state.in_flight)
         raise RuntimeError
 
-    monkeypatch.setattr(service.STATE.predictor.runner._scorer, "score_row", score_row)
+    monkeypatch.setattr(service.RUNTIME.state.predictor.runner._scorer, "score_row", score_row)
     assert client.post(PREDICT, json=CUSTOMER).status_code == 500
     assert seen == [1]
-    assert service.STATE.in_flight == 0
+    assert service.RUNTIME.state.in_flight == 0
 
 
 def test_every_request_is_counted_once_by_route_and_status(
@@ -271,8 +272,8 @@ def test_every_request_is_counted_once_by_route_and_status(
 ) -> None:
     def counted() -> dict[tuple[str, ...], int]:
         return {
-            labels: count_of(service.METRICS, HTTP_DURATION, *labels)
-            for family, labels, _ in service.METRICS
+            labels: count_of(service.RUNTIME.state.metrics, HTTP_DURATION, *labels)
+            for family, labels, _ in service.RUNTIME.state.metrics
             if family is HTTP_DURATION
         }
 
@@ -286,7 +287,7 @@ def test_every_request_is_counted_once_by_route_and_status(
 
 def test_random_paths_add_one_series(client: TestClient, service: ModuleType) -> None:
     def series() -> set[tuple[str, ...]]:
-        return {(family.name, *labels) for family, labels, _ in service.METRICS}
+        return {(family.name, *labels) for family, labels, _ in service.RUNTIME.state.metrics}
 
     client.get("/scan")
     client.post("/scan")
@@ -317,3 +318,64 @@ def test_the_documentation_may_run_its_own_script_and_no_other(
     assert directives["frame-ancestors"] == ["'none'"]
     # Nothing on the page needs what the policy forbids.
     assert not re.search(r"\son\w+=|javascript:", answer.text)
+
+
+@pytest.mark.usefixtures("failing")
+def test_a_failing_model_is_counted(client: TestClient, service: ModuleType) -> None:
+    def counted() -> int:
+        return count_of(service.RUNTIME.state.metrics, ERRORS, PREDICT, "ScoringError")
+
+    before = counted()
+    assert client.post(PREDICT, json=CUSTOMER).status_code == 500
+    assert counted() == before + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/metrics", "churn_serving.http.observability.exposition"),
+        (PREDICT, "churn_serving.http.lane.to_json"),
+    ],
+)
+def test_an_error_that_nobody_foresaw_is_answered_in_the_contract(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, part: str
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise RuntimeError("no internals")
+
+    monkeypatch.setattr(part, fail)
+    answer = client.post(path, json=CUSTOMER) if path == PREDICT else client.get(path)
+    assert answer.status_code == 500
+    assert set(answer.json()) == {"error", "detail"}
+    assert "no internals" not in answer.text
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"{path}/" for path in (PREDICT, PREDICT_V1, BATCH, "/health", "/livez", "/schema.json")),
+        *("//predict", "/predict%2F", "/%2Fpredict", "/api//v1/predict", "/api/v1/predict%2Fbatch"),
+        *("/docs.json", "/static_content/", "/static_content/index.css", "/static_content"),
+        *("/static_content/%2e%2e/schema.json", "/health%2fready", "/assets/x"),
+    ],
+)
+def test_nothing_is_let_through_that_is_not_listed(
+    client: TestClient, method: str, path: str
+) -> None:
+    url = f"http://evil.example.com{path}"
+    answer = client.request(method, url, follow_redirects=False)
+    assert answer.status_code == 404
+    assert answer.json() == {"error": "There is nothing at this path; see /docs.", "detail": []}
+    assert "evil" not in str(answer.headers)
+
+
+def test_bentomls_client_finds_its_schema(client: TestClient) -> None:
+    schema = client.get("/schema.json").json()
+    routes = {route["name"]: route["route"] for route in schema["routes"]}
+    assert routes == {"predict": PREDICT, "predict_v1": PREDICT_V1, "predict_batch": BATCH}
+
+
+def test_a_websocket_is_refused(client: TestClient) -> None:
+    with pytest.raises(WebSocketDisconnect), client.websocket_connect(PREDICT):
+        pass

@@ -30,7 +30,7 @@ class OneIsMissing(Siblings):
 
 def _set(service: ModuleType, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
     for name, value in changes.items():
-        monkeypatch.setattr(service.STATE, name, value)
+        monkeypatch.setattr(service.RUNTIME.state, name, value)
 
 
 def _readiness(client: TestClient) -> tuple[int, dict[str, Any]]:
@@ -56,7 +56,7 @@ def test_a_live_process_says_since_when(client: TestClient, service: ModuleType)
     assert set(body) == {"status", "timestamp", "uptime_seconds"}
     assert body["status"] == "alive"
     assert datetime.now(UTC) - datetime.fromisoformat(body["timestamp"]) < timedelta(seconds=5)
-    started = datetime.fromtimestamp(service.STATE.process.started, UTC)
+    started = datetime.fromtimestamp(service.RUNTIME.state.process.started, UTC)
     uptime = (datetime.now(UTC) - started).total_seconds()
     assert body["uptime_seconds"] == pytest.approx(uptime, abs=2)
 
@@ -70,7 +70,7 @@ def test_ready_it_says_what_it_has_loaded(client: TestClient, service: ModuleTyp
     assert body == {
         "status": "ready",
         "model_loaded": True,
-        "model_version": service.MODEL.version,
+        "model_version": service.RUNTIME.model.version,
     }
 
 
@@ -148,7 +148,7 @@ def test_an_open_breaker_is_no_readiness_if_the_operator_says_so(
     fails_readiness: bool,
     phase: str,
 ) -> None:
-    monkeypatch.setattr(service.STATE.predictor.runner.breaker, "state", breaker)
+    monkeypatch.setattr(service.RUNTIME.state.predictor.runner.breaker, "state", breaker)
     _set(service, monkeypatch, breaker_fails_readiness=fails_readiness)
     status, body = _readiness(client)
     assert body["status"] == phase
@@ -159,8 +159,8 @@ def test_an_open_breaker_is_no_readiness_if_the_operator_says_so(
 def test_an_open_breaker_is_a_503_that_says_when_to_come_again(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = service.STATE.predictor.runner
-    breaker = service.runner_options()["breaker"]
+    runner = service.RUNTIME.state.predictor.runner
+    breaker = service.RUNTIME._runner_options()["breaker"]
     for _ in range(20):
         breaker.failed(breaker._clock())
     monkeypatch.setattr(runner, "breaker", breaker)
@@ -192,7 +192,7 @@ def test_a_probe_may_ask_for_the_header_only(client: TestClient, path: str) -> N
 def test_an_open_breaker_gives_readiness_back_when_it_is_time_to_try_the_model(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    breaker = service.STATE.predictor.runner.breaker
+    breaker = service.RUNTIME.state.predictor.runner.breaker
     monkeypatch.setattr(breaker, "state", OPEN)
     monkeypatch.setattr(breaker, "_next_probe", 0.0)
     _set(service, monkeypatch, breaker_fails_readiness=True)
@@ -202,7 +202,7 @@ def test_an_open_breaker_gives_readiness_back_when_it_is_time_to_try_the_model(
 def test_a_model_that_hangs_is_no_readiness(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.STATE.predictor.runner, "hangs", True)
+    monkeypatch.setattr(service.RUNTIME.state.predictor.runner, "hangs", True)
     status, body = _readiness(client)
     assert (status, body["status"]) == (503, "degraded")
     assert _is_alive(client)

@@ -43,15 +43,13 @@ def digest(key: str) -> str:
     return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
-@pytest.fixture(params=[True, False], ids=["fast", "native"])
+@pytest.fixture
 def client(
     served: Callable[..., ASGIApp],
     running: Callable[[ASGIApp], AbstractContextManager[TestClient]],
-    request: pytest.FixtureRequest,
 ) -> Iterator[TestClient]:
-    """A client of the service that takes two keys, once for each lane."""
-    app = served(api_keys=f"{digest(KEY)},{digest(OTHER)}", fast_lane=request.param)
-    with running(app) as client:
+    """A client of the service that takes two keys."""
+    with running(served(api_keys=f"{digest(KEY)},{digest(OTHER)}")) as client:
         yield client
 
 
@@ -138,10 +136,10 @@ def test_metrics_are_public_only_if_the_operator_says_so(
 def test_a_stranger_is_counted(client: TestClient, service: ModuleType) -> None:
     def counted() -> dict[str, int]:
         return {
-            "401": count_of(service.METRICS, HTTP_DURATION, PREDICT, "401"),
-            "200": count_of(service.METRICS, HTTP_DURATION, PREDICT, "200"),
-            "other": count_of(service.METRICS, HTTP_DURATION, "other", "401"),
-            "error": count_of(service.METRICS, ERRORS, PREDICT, "UnauthorizedError"),
+            "401": count_of(service.RUNTIME.state.metrics, HTTP_DURATION, PREDICT, "401"),
+            "200": count_of(service.RUNTIME.state.metrics, HTTP_DURATION, PREDICT, "200"),
+            "other": count_of(service.RUNTIME.state.metrics, HTTP_DURATION, "other", "401"),
+            "error": count_of(service.RUNTIME.state.metrics, ERRORS, PREDICT, "UnauthorizedError"),
         }
 
     before = counted()
@@ -160,7 +158,7 @@ def test_a_stranger_never_reaches_the_model(
     def score_row(_: object) -> float:
         raise AssertionError
 
-    monkeypatch.setattr(service.STATE.predictor.runner._scorer, "score_row", score_row)
+    monkeypatch.setattr(service.RUNTIME.state.predictor.runner._scorer, "score_row", score_row)
     assert client.post(PREDICT, json=CUSTOMER).status_code == 401
 
 

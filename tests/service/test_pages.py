@@ -54,7 +54,7 @@ def test_a_scrape_is_of_this_moment(client: TestClient) -> None:
 def test_a_scrape_tells_that_a_worker_is_not_ready(
     client: TestClient, service: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.STATE, "draining", True)
+    monkeypatch.setattr(service.RUNTIME.state, "draining", True)
     samples = _scrape(client)
     assert (samples["ml_workers_live"], samples["ml_workers_ready"]) == (1, 0)
 
@@ -69,4 +69,4 @@ def test_the_registered_model_is_described(
     assert body["model_version"] == artifact.tag.partition(":")[2]
     assert body["decision_threshold"] == artifact.threshold
     assert body["model_load_time_seconds"] > 0
-    assert body.items() >= service.MODEL.metadata.items()
+    assert body.items() >= service.RUNTIME.model.metadata.items()

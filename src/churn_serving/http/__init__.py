@@ -1,12 +1,9 @@
 """The HTTP edge, in the order a request meets it.
 
-``edge`` gives it an id and a deadline, and counts it; ``tracing`` and ``keys`` stand before and
-behind, if they are switched on. ``fast_lane`` answers the JSON routes itself. ``pages`` answers
-what is asked for with GET: ``docs`` for people, ``health`` for probes, ``observability`` for
-Prometheus. What remains falls through to ``native_lane``, which holds BentoML's own request path to
-the contract.
-
-Both lanes read the body with ``body``, parse and answer through ``endpoints``, and turn errors into
-answers with ``problems``. ``state`` tells all of them about the service, ``routes`` which paths
-there are. ``worker`` is one process's life, and ``connections`` its sockets.
+``app`` puts the parts together. ``edge`` gives a request an id and a deadline, asks ``keys`` and
+``cors``, and counts it; ``tracing`` stands around it, if it is switched on. ``lane`` answers the
+JSON routes: it reads the body with ``body``, and parses, scores and answers through the route's
+version in ``api``. ``fallback`` answers the rest: with the ``pages`` (``docs`` for people,
+``health`` for probes, ``observability`` for Prometheus), with the few paths that BentoML knows
+better, or with 404. ``problems`` turns errors into answers, ``routes`` knows which paths there are.
 """

@@ -13,6 +13,7 @@ from churn_serving.errors import (
     BodyTooSlowError,
     ClientGoneError,
     TooManyBodiesError,
+    UnsupportedMediaTypeError,
 )
 
 if TYPE_CHECKING:
@@ -20,20 +21,30 @@ if TYPE_CHECKING:
 
     from starlette.types import Message, Receive
 
-__all__ = ["BodyReader", "is_json", "outlasts_its_answer"]
+__all__ = ["BodyReader", "outlasts_its_answer", "require_json"]
 
 T = TypeVar("T")
 
 MAX_DRAINED_BYTES: Final = 1024**2
 """Less than this is sooner thrown away than a connection is made anew."""
 
+MAX_WAITING_BODIES: Final = 512
+"""Each holds memory for as long as a request may take: 64 MiB, if all are as large as may be."""
+
 _JSON: Final = b"application/json"
 
 
-def is_json(headers: Mapping[bytes, bytes]) -> bool:
-    """Tell whether the request says that its body is JSON."""
+def require_json(headers: Mapping[bytes, bytes]) -> None:
+    """Let a request pass that says its body is JSON.
+
+    Raises:
+        UnsupportedMediaTypeError: It says something else, or nothing.
+    """
     value = headers.get(b"content-type", b"")
-    return value == _JSON or value.partition(b";")[0].strip().lower() == _JSON
+    if value != _JSON and value.partition(b";")[0].strip().lower() != _JSON:
+        raise UnsupportedMediaTypeError(
+            "Send the body as JSON, with the header Content-Type: application/json."
+        )
 
 
 def outlasts_its_answer(headers: Mapping[bytes, bytes]) -> bool:
@@ -54,10 +65,10 @@ class BodyReader:
 
     Args:
         max_bytes: Of one body, announced or received.
-        max_waiting: Bodies that may be waited for at a time, for each holds memory.
+        max_waiting: Bodies that may be waited for at a time.
     """
 
-    def __init__(self, *, max_bytes: int, max_waiting: int) -> None:
+    def __init__(self, *, max_bytes: int, max_waiting: int = MAX_WAITING_BODIES) -> None:
         self._max_bytes = max_bytes
         self._max_waiting = max_waiting
         self._waiting = 0

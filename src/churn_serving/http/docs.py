@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Route
 
-from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, STATUS_OF, ErrorAnswer
 
 if TYPE_CHECKING:
@@ -26,12 +26,19 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-__all__ = ["DOCS", "HTML_PAGES", "INDEX", "OPENAPI", "docs_routes", "openapi"]
+__all__ = ["ASSETS", "DOCS", "HTML_PAGES", "INDEX", "OPENAPI", "docs_routes", "openapi"]
 
 INDEX: Final = "/"
 DOCS: Final = "/docs"
 OPENAPI: Final = "/openapi.json"
 HTML_PAGES: Final = (INDEX, DOCS)
+
+_STYLE: Final = "/static_content/swagger-ui.css"
+_BUNDLE: Final = "/static_content/swagger-ui-bundle.js"
+_LIGHT_ICON: Final = "/static_content/favicon-light-32x32.png"
+_DARK_ICON: Final = "/static_content/favicon-dark-32x32.png"
+ASSETS: Final = (_STYLE, _BUNDLE, _LIGHT_ICON, _DARK_ICON)
+"""What the page loads of BentoML's."""
 
 _SCRIPT: Final = (
     'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true});'
@@ -60,12 +67,13 @@ _PAGE: Final = f"""<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>churn-serving API</title>
-<link rel="stylesheet" href="/static_content/swagger-ui.css">
-<link rel="icon" type="image/png" href="/static_content/favicon-light-32x32.png">
+<link rel="stylesheet" href="{_STYLE}">
+<link rel="icon" type="image/png" href="{_LIGHT_ICON}" media="(prefers-color-scheme: light)">
+<link rel="icon" type="image/png" href="{_DARK_ICON}" media="(prefers-color-scheme: dark)">
 </head>
 <body>
 <div id="swagger-ui"></div>
-<script src="/static_content/swagger-ui-bundle.js"></script>
+<script src="{_BUNDLE}"></script>
 <script>{_SCRIPT}</script>
 </body>
 </html>

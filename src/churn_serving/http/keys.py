@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Final
 from churn_serving.errors import SettingsError, UnauthorizedError
 from churn_serving.http.health import LIVENESS, READINESS
 from churn_serving.http.observability import METRICS
-from churn_serving.http.problems import answer_to, send_answer
-from churn_serving.http.routes import BENTOML_LIVENESS, BENTOML_READINESS, route_of
+from churn_serving.http.routes import BENTOML_LIVENESS, BENTOML_READINESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
-
-    from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
-__all__ = ["guarded", "key_digests"]
+__all__ = ["Keys", "key_digests"]
 
 # Probes have no secrets to present.
 _ALWAYS_OPEN: Final = {LIVENESS, READINESS, BENTOML_LIVENESS, BENTOML_READINESS}
@@ -65,33 +61,32 @@ def _digest(line: str) -> bytes:
     return digest
 
 
-def guarded(
-    app: ASGIApp, *, digests: tuple[bytes, ...], state: ServiceState, metrics_public: bool
-) -> ASGIApp:
-    """Return the application behind a check of the API key.
+class Keys:
+    """Who may come in.
 
     Args:
-        app: Is reached only with one of the keys, but for the probes.
         digests: The SHA-256 of each key.
-        state: Counts refusals.
         metrics_public: Whether ``/metrics`` is open, too.
     """
-    open_paths = _ALWAYS_OPEN | ({METRICS} if metrics_public else set())
 
-    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in open_paths or _may_pass(scope, digests):
-            await app(scope, receive, send)
+    def __init__(self, digests: tuple[bytes, ...], *, metrics_public: bool) -> None:
+        self._digests = digests
+        self._open_paths = _ALWAYS_OPEN | ({METRICS} if metrics_public else set())
+
+    def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
+        """Let a request pass.
+
+        Raises:
+            UnauthorizedError: It has none of the keys, and needs one.
+        """
+        if path in self._open_paths:
             return
-        error = UnauthorizedError("Send an API key: Authorization: Bearer KEY, or X-API-Key: KEY.")
-        await send_answer(send, answer_to(error, route=route_of(scope), metrics=state.metrics))
-
-    return checked
-
-
-def _may_pass(scope: Scope, digests: tuple[bytes, ...]) -> bool:
-    presented = hashlib.sha256(_key(dict(scope["headers"]))).digest()
-    # Each in constant time, and all of them: how long it takes must say nothing.
-    return sum(hmac.compare_digest(presented, digest) for digest in digests) > 0
+        presented = hashlib.sha256(_key(headers)).digest()
+        # Each in constant time, and all of them: how long it takes must say nothing.
+        if not sum(hmac.compare_digest(presented, digest) for digest in self._digests):
+            raise UnauthorizedError(
+                "Send an API key: Authorization: Bearer KEY, or X-API-Key: KEY."
+            )
 
 
 def _key(headers: Mapping[bytes, bytes]) -> bytes:

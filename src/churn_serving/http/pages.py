@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
 from churn_serving.http.health import LIVENESS, READINESS, health_routes
@@ -18,42 +19,41 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from churn_serving.runtime.state import ServiceState
 
-__all__ = ["PAGES", "paged"]
+__all__ = ["PAGES", "pages"]
 
-PAGES: Final = (INDEX, DOCS, OPENAPI, LIVENESS, READINESS, METRICS, MODEL)
+SCHEMA: Final = "/schema.json"
+PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL)
 
 
-def paged(
-    app: ASGIApp, *, state: ServiceState, refresh: Callable[[], None], version: str, keys: bool
+def pages(
+    *, state: ServiceState, refresh: Callable[[], None], version: str, keys: bool, schema: bytes
 ) -> ASGIApp:
-    """Return the application with the pages before it; what is no page falls through.
+    """Return an application that answers ``PAGES``.
 
     Args:
-        app: Answers everything else.
         state: What the probes and the metrics tell.
         refresh: Brings this worker's own figures up to date.
         version: The version of the package.
         keys: Whether requests need an API key.
+        schema: What BentoML's client wants to know of the service, as JSON.
     """
-    pages = Starlette(
+
+    async def schema_page(_: Request) -> Response:
+        return Response(schema, media_type="application/json")
+
+    return Starlette(
         routes=[
             *docs_routes(version=version, keys=keys),
             *health_routes(state),
             *observability_routes(state, refresh=refresh),
+            Route(SCHEMA, schema_page),
         ],
         exception_handlers={HTTPException: _problem, Exception: _problem},
     )
-
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        is_page = scope["type"] == "http" and scope["path"] in PAGES
-        await (pages if is_page else app)(scope, receive, send)
-
-    return answer
 
 
 def _problem(_: Request, error: Exception) -> Response:

@@ -51,6 +51,7 @@ __all__ = [
     "CLIENT_CLOSED_REQUEST",
     "CLOSE",
     "CONTENT_TYPE",
+    "NOT_FOUND",
     "STATUS_OF",
     "Answer",
     "ErrorAnswer",
@@ -201,3 +202,6 @@ def _problem(
     if status in _RETRYABLE and all(name != b"retry-after" for name, _ in headers):
         headers = [*headers, (b"retry-after", b"1")]
     return status, to_json({"error": sentence, "detail": list(detail)}), headers
+
+
+NOT_FOUND: Final = answer_with(HTTPStatus.NOT_FOUND)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from churn_serving.http.endpoints import ENDPOINTS
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.pages import PAGES
 
 if TYPE_CHECKING:

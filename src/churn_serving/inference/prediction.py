@@ -1,105 +1,87 @@
-"""From customers to answers: what every way into the service calls."""
+"""From customers to what the model says of them: what every way into the service calls."""
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from churn_serving.features.rows import customer_row
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
     from typing import Literal
 
     from churn_serving.inference.batching import Runner
-    from churn_serving.schema import (
-        BatchPrediction,
-        Customer,
-        CustomerBatch,
-        Prediction,
-        PredictionV1,
-    )
-    from churn_serving.telemetry.metrics import Metrics
+    from churn_serving.model.artifact import RegisteredModel
+    from churn_serving.schema import Customer
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "Scored"]
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What one call of the model said.
+
+    Attributes:
+        probabilities: Each customer's churn probability.
+        decisions: Whether each is predicted to leave.
+        seconds: From the valid customers to their probabilities, with the time in the queue.
+        model: Which model it was.
+    """
+
+    probabilities: list[float]
+    decisions: list[Literal[0, 1]]
+    seconds: float
+    model: RegisteredModel
 
 
 class Predictor:
-    """Answers for one registered model.
+    """Scores customers with one registered model.
 
     Args:
         runner: Scores rows.
-        model_tag: ``name:version`` of the model behind the runner.
+        model: The model behind the runner.
         threshold: Probabilities from here on are predicted as churn.
-        metrics: Counts the predictions.
+        observe: Is told of everything that was scored; it counts, or logs, and never fails.
     """
 
     def __init__(
-        self, runner: Runner, *, model_tag: str, threshold: float, metrics: Metrics
+        self,
+        runner: Runner,
+        *,
+        model: RegisteredModel,
+        threshold: float,
+        observe: Callable[[Scored], None],
     ) -> None:
         self.runner = runner
-        self._model_tag = model_tag
-        self._model_version = model_tag.partition(":")[2]
+        self._model = model
         self._threshold = threshold
-        self._metrics = metrics
-        self._logs = logger.isEnabledFor(logging.DEBUG)
+        self._observe = observe
 
-    async def predict(self, customer: Customer) -> Prediction:
-        """Answer ``POST /predict``."""
-        churn = await self.runner.score_row(customer_row(customer))
-        outcome = self._decide(churn)
-        return {
-            "churn_prediction": outcome,
-            "churn_probability": churn,
-            "model_tag": self._model_tag,
-        }
+    async def score_one(self, customer: Customer) -> Scored:
+        """Score one customer.
 
-    async def predict_v1(self, customer: Customer) -> PredictionV1:
-        """Answer ``POST /api/v1/predict``."""
+        Raises:
+            ChurnServingError: What ``Runner.score_row`` raises.
+        """
         start = perf_counter()
         churn = await self.runner.score_row(customer_row(customer))
-        elapsed = _milliseconds_since(start)
-        outcome = self._decide(churn)
-        return {
-            "prediction": outcome,
-            "probability": {"no_churn": 1.0 - churn, "churn": churn},
-            "inference_time_ms": elapsed,
-            "model_version": self._model_version,
-        }
+        return self._scored([churn], perf_counter() - start)
 
-    async def predict_batch(self, batch: CustomerBatch) -> BatchPrediction:
-        """Answer ``POST /api/v1/predict/batch`` with one call of the model."""
+    async def score_many(self, customers: Iterable[Customer]) -> Scored:
+        """Score the customers of one caller with one call of the model.
+
+        Raises:
+            ChurnServingError: What ``Runner.score_rows`` raises.
+        """
         start = perf_counter()
-        scores = await self.runner.score_rows([customer_row(item) for item in batch.items])
-        elapsed = _milliseconds_since(start)
+        probabilities = await self.runner.score_rows(list(map(customer_row, customers)))
+        return self._scored(probabilities, perf_counter() - start)
+
+    def _scored(self, probabilities: list[float], seconds: float) -> Scored:
         threshold = self._threshold
-        outcomes: list[Literal[0, 1]] = [1 if churn >= threshold else 0 for churn in scores]
-        self._metrics.predicted_batch(outcomes)
-        if self._logs:
-            logger.debug("Predictions", extra={"customers": len(outcomes), "churn": sum(outcomes)})
-        return {
-            "results": [
-                {
-                    "prediction": outcome,
-                    "probability": {"no_churn": 1.0 - churn, "churn": churn},
-                    "batch_index": index,
-                }
-                for index, (outcome, churn) in enumerate(zip(outcomes, scores, strict=True))
-            ],
-            "batch_size": len(scores),
-            "total_inference_time_ms": elapsed,
-        }
-
-    def _decide(self, churn: float) -> Literal[0, 1]:
-        """Return whether the customer is predicted to leave, and count it."""
-        leaves = churn >= self._threshold
-        self._metrics.predicted(churn=leaves)
-        if self._logs:
-            logger.debug("Prediction", extra={"churn_probability": churn, "churn": leaves})
-        return 1 if leaves else 0
-
-
-def _milliseconds_since(start: float) -> float:
-    return round((perf_counter() - start) * 1e3, 4)
+        decisions: list[Literal[0, 1]] = [1 if p >= threshold else 0 for p in probabilities]
+        scored = Scored(probabilities, decisions, seconds, self._model)
+        self._observe(scored)
+        return scored

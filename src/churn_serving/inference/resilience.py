@@ -74,6 +74,10 @@ class CircuitBreaker:
     circuitbreaker, count failures in a row, which says nothing about a model that fails six times
     out of ten.)
 
+    The defaults are no settings, for nobody turns them: a model that fails every second time helps
+    no caller, a minute is what an alert looks back on too, twenty calls tell a failing model from
+    bad luck, and five seconds are soon over, but long enough for a model that swaps.
+
     Args:
         failure_rate: Share of failed calls, 0 to 1.
         window_seconds: Whole seconds that are looked back on.
@@ -91,10 +95,10 @@ class CircuitBreaker:
     def __init__(
         self,
         *,
-        failure_rate: float,
-        window_seconds: int,
-        min_calls: int,
-        open_seconds: float,
+        failure_rate: float = 0.5,
+        window_seconds: int = 60,
+        min_calls: int = 20,
+        open_seconds: float = 5.0,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.state: BreakerState = CLOSED

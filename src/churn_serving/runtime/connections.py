@@ -30,6 +30,9 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_LINGERING_BYTES: Final = 256 * 1024**2
 """Nobody who sends more after the last answer still means to read it."""
 
+HEADER_SECONDS: Final = 10.0
+"""For a whole request header to come; a client on the slowest line sends one in less than one."""
+
 _SWEEP_SECONDS: Final = 1.0
 
 
@@ -172,13 +175,12 @@ class Connections:
     def __init__(self, server: uvicorn.Server, *, state: ServiceState, settings: Settings) -> None:
         self._server = server
         self._state = state
-        self._header_seconds = settings.header_timeout_seconds
         self._drain_delay = settings.drain_delay_seconds
         self._loop = asyncio.get_running_loop()
         # Of each connection that is not idle: its last request, whether that has been answered, how
         # much of a body has come since then that nobody wants; and since when all that holds.
         self._waiting: dict[Any, tuple[tuple[object, ...], float]] = {}
-        self._answer_seconds = settings.request_timeout_seconds + self._header_seconds
+        self._answer_seconds = settings.request_timeout_seconds + HEADER_SECONDS
         server.config.timeout_keep_alive = settings.idle_timeout_seconds
         server.config.timeout_graceful_shutdown = settings.drain_seconds
         server.config.http_protocol_class = _Protocol
@@ -208,7 +210,7 @@ class Connections:
             last = self._waiting.get(connection)
             since = now if last is None or last[0] != now_is else last[1]
             # Who does not read its answer keeps it from being complete.
-            if now - since < (self._header_seconds if answered else self._answer_seconds):
+            if now - since < (HEADER_SECONDS if answered else self._answer_seconds):
                 waiting[connection] = now_is, since
             else:
                 connection.transport.abort()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import bentoml
 
 from churn_serving.errors import BreakerOpenError, ChurnServingError, RunnerUnreachableError
-from churn_serving.http.endpoints import warm_up
 from churn_serving.inference.prediction import Predictor
 from churn_serving.inference.resilience import CLOSED, HALF_OPEN, OPEN
 from churn_serving.runtime.connections import Connections, running_server
@@ -30,15 +33,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from churn_serving.inference.batching import Runner
+    from churn_serving.inference.prediction import Scored
+    from churn_serving.model.artifact import RegisteredModel
     from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
 __all__ = ["Worker"]
 
+WarmUp: TypeAlias = "Callable[[Predictor], Awaitable[None]]"
+
 logger = logging.getLogger(__name__)
 
 _BREAKER_STATES: Final = {CLOSED: 0, HALF_OPEN: 1, OPEN: 2}
 _RUNNER_CHECK_SECONDS: Final = 1.0
+_URLS: Final = "BENTOML_RUNNER_MAP"
+"""Where BentoML's supervisor tells its workers under which URL each service is found."""
 _RUNNER_STARTS_WITHIN_SECONDS: Final = 10.0
 
 
@@ -47,11 +56,13 @@ class Worker:
 
     Args:
         state: What the HTTP edge knows of it.
+        model: What it serves.
         settings: How long things may take.
     """
 
-    def __init__(self, *, state: ServiceState, settings: Settings) -> None:
+    def __init__(self, *, state: ServiceState, model: RegisteredModel, settings: Settings) -> None:
         self._state = state
+        self._model = model
         self._settings = settings
         self._predictor: Predictor | None = None
         self._connections: Connections | None = None
@@ -73,7 +84,7 @@ class Worker:
             configure_logging(self._settings)
             self._connections = Connections(server, state=self._state, settings=self._settings)
 
-    def load(self, load: Callable[[], Runner], *, model_tag: str, threshold: float) -> None:
+    def load(self, load: Callable[[], Runner]) -> None:
         """Load the model.
 
         Should that fail, the worker stays, not ready, and says why: a process that ended would be
@@ -81,18 +92,20 @@ class Worker:
 
         Args:
             load: Returns what scores rows with the model.
-            model_tag: ``name:version`` of it.
-            threshold: Probabilities from here on are predicted as churn.
         """
         begun = perf_counter()
         try:
             runner = load()
         except Exception as error:  # noqa: BLE001 - unpickling may raise anything
-            self._give_up(f"The model '{model_tag}' cannot be loaded", error)
+            self._give_up(f"The model '{self._model.tag}' cannot be loaded", error)
             return
         self._state.model_load_seconds = round(perf_counter() - begun, 3)
+        threshold = self._settings.decision_threshold
         self._predictor = Predictor(
-            runner, model_tag=model_tag, threshold=threshold, metrics=self._state.metrics
+            runner,
+            model=self._model,
+            threshold=self._model.threshold if threshold is None else threshold,
+            observe=self._count_and_log if logger.isEnabledFor(logging.DEBUG) else self._count,
         )
 
     @property
@@ -102,17 +115,20 @@ class Worker:
             raise AssertionError("a request has come past the edge although there is no model")
         return self._predictor
 
-    async def start(self, runner_is_ready: Callable[[], Awaitable[bool]] | None) -> None:
+    async def start(
+        self, warm_up: WarmUp, runner_is_ready: Callable[[], Awaitable[bool]] | None
+    ) -> None:
         """Let requests in, after a first answer to one of our own.
 
         Args:
+            warm_up: Answers a request of each kind.
             runner_is_ready: Asks the service that runs the model, if that is another one. It may
                 come up later, and go away again.
         """
         if runner_is_ready is None:
-            await self._warm_up()
+            await self._try(warm_up)
         else:
-            self._do(self._follow(runner_is_ready))
+            self._do(self._follow(warm_up, runner_is_ready))
             # The workers share a socket: one that took requests too soon would refuse them beside
             # others that answer.
             with suppress(TimeoutError):
@@ -135,7 +151,7 @@ class Worker:
         task.add_done_callback(_report)
         self._tasks.append(task)
 
-    async def _warm_up(self) -> None:
+    async def _try(self, warm_up: WarmUp) -> None:
         """Answer each route once, on the way that a request takes, and be ready."""
         if self._predictor is None:
             return
@@ -152,15 +168,19 @@ class Worker:
         self._state.predictor = self._predictor
         self._state.failure = None
         self._tried.set()
+        if (url := _first_workers_url()) is not None:
+            logger.info("Ready on %s (documentation: /docs)", url)
 
-    async def _follow(self, runner_is_ready: Callable[[], Awaitable[bool]]) -> None:
+    async def _follow(
+        self, warm_up: WarmUp, runner_is_ready: Callable[[], Awaitable[bool]]
+    ) -> None:
         """Be ready while the service that runs the model is."""
         pause = _RUNNER_CHECK_SECONDS / 16
         while True:
             try:
                 reachable = await runner_is_ready()
                 if reachable and self._state.predictor is None:
-                    await self._warm_up()
+                    await self._try(warm_up)
             except Exception as error:  # whatever its client raises, it did not answer
                 logger.debug("The runner does not answer", exc_info=error)
                 reachable = False
@@ -169,6 +189,20 @@ class Worker:
             self._state.runner_reachable = reachable
             await asyncio.sleep(pause)
             pause = min(2 * pause, _RUNNER_CHECK_SECONDS)
+
+    def _count(self, scored: Scored) -> None:
+        self._state.metrics.predicted(scored.decisions)
+
+    def _count_and_log(self, scored: Scored) -> None:
+        self._count(scored)
+        logger.debug(
+            "Prediction" if len(scored.decisions) == 1 else "Predictions",
+            extra={
+                "customers": len(scored.decisions),
+                "churn": sum(scored.decisions),
+                "churn_probabilities": scored.probabilities,
+            },
+        )
 
     def _give_up(self, what: str, error: Exception) -> None:
         # Ours are sentences for people; what is behind them, and others, needs its traceback.
@@ -192,6 +226,15 @@ class Worker:
             metrics.gauge(QUEUE_CAPACITY, runner.queue_capacity)
             metrics.gauge(BREAKER_STATE, _BREAKER_STATES[runner.breaker.state])
             metrics.total(BREAKER_OPENED, runner.breaker.times_opened)
+
+
+def _first_workers_url() -> str | None:
+    """Return where the service is found, in one of its workers: that is said once."""
+    if bentoml.server_context.worker_index != 1:
+        return None
+    urls = json.loads(os.environ.get(_URLS, "{}"))
+    url: str | None = urls.get(bentoml.server_context.service_name)
+    return url and url.replace("//127.0.0.1:", "//localhost:")
 
 
 def _report(task: asyncio.Task[None]) -> None:

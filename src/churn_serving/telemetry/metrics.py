@@ -267,22 +267,13 @@ class Metrics:
         """Count a request's time in the queue."""
         self._queue_wait.observe(seconds)
 
-    def predicted(self, *, churn: bool) -> None:
-        """Count a prediction."""
-        if churn:
-            self._churn.value += 1
-            self.recent.append(perf_counter())
-        else:
-            self._no_churn.value += 1
-            self.recent.append(-perf_counter())
-
-    def predicted_batch(self, outcomes: list[Literal[0, 1]]) -> None:
+    def predicted(self, decisions: list[Literal[0, 1]]) -> None:
         """Count the predictions of one request."""
-        churn = sum(outcomes)
+        churn = sum(decisions)
         self._churn.value += churn
-        self._no_churn.value += len(outcomes) - churn
+        self._no_churn.value += len(decisions) - churn
         now = perf_counter()
-        self.recent.extend([now if outcome else -now for outcome in outcomes])
+        self.recent.extend([now if decision else -now for decision in decisions])
 
     def failed(self, route: str, error: BaseException) -> None:
         """Count a request that ended in an error."""

@@ -1,4 +1,4 @@
-"""The fast lane, called as an ASGI server calls it: bodies in pieces, clients that leave."""
+"""The lane, called as an ASGI server calls it: bodies in pieces, clients that leave."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from churn_serving.http.body import BodyReader
 from churn_serving.http.edge import Edge
-from churn_serving.http.fast_lane import FastLane
+from churn_serving.http.lane import Lane
 from churn_serving.inference.batching import BatchingRunner, InlineRunner
 from churn_serving.inference.prediction import Predictor
 from churn_serving.model.scoring import make_scorer
 from churn_serving.settings import Settings
 from churn_serving.telemetry.metrics import DEADLINE_MISSED, ERRORS, HTTP_DURATION, SHED, Metrics
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT
-from tests.doubles import circuit_breaker, count_of, service_state
+from tests.doubles import MODEL, circuit_breaker, count_of, service_state
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,6 +55,7 @@ class Exchange:
             "type": "http",
             "method": "POST",
             "path": path,
+            "raw_path": path.encode(),
             "headers": [(b"content-type", b"application/json"), *headers],
         }
         self.messages = list(messages)
@@ -96,11 +97,12 @@ async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
 def make_lane(runner: Runner, *, timeout: float = 5.0, max_waiting: int = 512) -> Edge:
     """Return the lane behind the edge, which gives a request its deadline."""
     metrics = Metrics(model_version="test")
-    predictor = Predictor(runner, model_tag="churn_classifier:test", threshold=0.5, metrics=metrics)
+    predictor = Predictor(runner, model=MODEL, threshold=0.5, observe=lambda _: None)
     state = service_state(metrics=metrics, predictor=predictor)
     bodies = BodyReader(max_bytes=LIMIT, max_waiting=max_waiting)
     settings = Settings(request_timeout_seconds=timeout)
-    return Edge(FastLane(never, state=state, bodies=bodies), state=state, settings=settings)
+    lane = Lane(state=state, bodies=bodies)
+    return Edge(lane, never, state=state, settings=settings, keys=None, cors=None)
 
 
 @pytest.fixture(scope="module")

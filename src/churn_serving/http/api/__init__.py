@@ -1,0 +1,32 @@
+"""The JSON routes, one file a version: its requests, its answers, and how they are written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import to_json
+
+from churn_serving.http.api import v0, v1
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from churn_serving.http.api.endpoint import Endpoint
+    from churn_serving.inference.prediction import Predictor
+
+__all__ = ["ENDPOINTS", "warm_up"]
+
+ENDPOINTS: Final[Mapping[str, Endpoint[Any, Any]]] = {
+    endpoint.path: endpoint for endpoint in (v0.PREDICT, v1.PREDICT, v1.PREDICT_BATCH)
+}
+"""Every JSON route of every version, by its path."""
+
+
+async def warm_up(predictor: Predictor) -> None:
+    """Answer the example of each route, from bytes to bytes.
+
+    Raises:
+        ChurnServingError: The model cannot answer.
+    """
+    for endpoint in ENDPOINTS.values():
+        to_json(await endpoint.answer(predictor, endpoint.parse(endpoint.example)))

@@ -1,0 +1,164 @@
+"""Put one process together: its settings, its model, its state and its worker."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import logging
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import cloudpickle
+import numpy as np
+from bentoml.exceptions import ServiceUnavailable
+
+from churn_serving import __version__
+from churn_serving.errors import RunnerUnreachableError
+from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
+from churn_serving.inference.resilience import CircuitBreaker
+from churn_serving.model.artifact import load_artifact, version_warning
+from churn_serving.runtime.connections import running_server, stop_last
+from churn_serving.runtime.state import ServiceState
+from churn_serving.runtime.worker import Worker
+from churn_serving.settings import available_cpus
+from churn_serving.telemetry.exposition import Exchange
+from churn_serving.telemetry.log import configure_logging
+from churn_serving.telemetry.metrics import BUILD_INFO, MODEL_INFO, MODEL_MEMORY, Metrics
+from churn_serving.telemetry.process import Process, Siblings
+
+if TYPE_CHECKING:
+    from churn_serving.features.columns import FloatArray
+    from churn_serving.model.artifact import RegisteredModel
+    from churn_serving.model.scoring import Scorer
+    from churn_serving.settings import Settings
+
+__all__ = ["Runtime", "assemble", "service_options", "settle_garbage"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The parts of one process.
+
+    Attributes:
+        settings: What the operator decided.
+        model: What is served.
+        state: What the HTTP edge knows.
+        worker: Its life.
+    """
+
+    settings: Settings
+    model: RegisteredModel
+    state: ServiceState
+    worker: Worker
+
+    @property
+    def is_split(self) -> bool:
+        """Whether the model runs in a service of its own."""
+        return self.settings.topology == "split"
+
+    def load_scorer(self) -> Scorer:
+        """Load the registered model into a scorer.
+
+        Raises:
+            ModelError: It is gone, or damaged.
+        """
+        # Imported late: the supervisor assembles a runtime, too, and never loads a model.
+        from churn_serving.model.scoring import make_scorer  # noqa: PLC0415
+
+        if warning := version_warning(self.model):
+            logger.warning(warning)
+        artifact = load_artifact(self.model.tag)
+        return make_scorer(artifact.estimator, artifact.scaler)
+
+    def embedded_runner(self) -> Runner:
+        """Load the model into a runner in this process."""
+        scorer = self.load_scorer()
+        size = len(cloudpickle.dumps(scorer))
+        self.state.metrics.gauge(MODEL_MEMORY, size, self.model.version)
+        return make_runner(scorer, **self._runner_options())
+
+    def remote_runner(self, service: Any) -> Runner:  # noqa: ANN401 - BentoML's proxy has no type
+        """Return a runner that calls the service which runs the model."""
+
+        async def score(X: FloatArray) -> FloatArray:
+            try:
+                # By name: the methods are only there once start-up is over.
+                return np.asarray(await service.to_async.call("score", X))
+            except (OSError, aiohttp.ClientError, ServiceUnavailable) as error:
+                raise RunnerUnreachableError("The model does not answer.") from error
+
+        return BatchingRunner(score, **self._runner_options())
+
+    def become_the_runner(self) -> Scorer:
+        """Make this process the one that runs the model for others; return its scorer."""
+        if (server := running_server()) is not None:
+            configure_logging(self.settings)
+            stop_last(server, self.settings)
+        return self.load_scorer()
+
+    def _runner_options(self) -> dict[str, Any]:
+        return {
+            "max_batch_size": self.settings.max_batch_size,
+            "queue_size": self.settings.queue_size,
+            "timeout": self.settings.request_timeout_seconds,
+            "breaker": CircuitBreaker(),
+            "metrics": self.state.metrics,
+        }
+
+
+def assemble(settings: Settings, model: RegisteredModel) -> Runtime:
+    """Put a process together; nothing is loaded or started yet."""
+    metrics = Metrics(model_version=model.version)
+    estimator = model.metadata["estimator"]
+    metrics.gauge(MODEL_INFO, 1, model.tag.partition(":")[0], model.version, estimator)
+    libraries = map(importlib.metadata.version, ("bentoml", "scikit-learn"))
+    metrics.gauge(BUILD_INFO, 1, __version__, platform.python_version(), *libraries)
+    # BentoML makes this folder, empties it before each start, and names it to its workers.
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    runners = settings.runner_workers if settings.topology == "split" else 0
+    state = ServiceState(
+        metrics=metrics,
+        exchange=Exchange(Path(folder) if folder else None),
+        process=Process(),
+        siblings=Siblings(expected=settings.workers + runners),
+        model={
+            "model_tag": model.tag,
+            "model_version": model.version,
+            "decision_threshold": model.threshold,
+            **model.metadata,
+        },
+        breaker_fails_readiness=settings.breaker_fails_readiness,
+    )
+    worker = Worker(state=state, model=model, settings=settings)
+    return Runtime(settings=settings, model=model, state=state, worker=worker)
+
+
+def service_options(settings: Settings) -> dict[str, Any]:
+    """Return what BentoML is told about each of the services."""
+    threads = str(max(1, available_cpus() // settings.workers))
+    return {
+        # BentoML keeps each request's context until this long after it: keep it short, but longer
+        # than our own deadline, which answers first.
+        "traffic": {"timeout": settings.request_timeout_seconds + 1},
+        # Metrics are kept at the edge; lines and spans are made there, if at all.
+        "metrics": {"enabled": False},
+        "logging": {"access": {"enabled": False}},
+        "tracing": {"excluded_urls": [".*"]},
+        # The processes together use the CPUs there are, not each of them all.
+        "envs": [
+            {"name": name, "value": threads} for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        ],
+    }
+
+
+def settle_garbage() -> None:
+    """Spare every later collection from looking at what was loaded, which lives to the end."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)

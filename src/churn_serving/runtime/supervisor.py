@@ -1,0 +1,58 @@
+"""What BentoML's supervisor, which only starts the workers, does differently for us."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from churn_serving.telemetry.log import configure_logging
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from churn_serving.settings import Settings
+
+__all__ = ["prepare_supervisor"]
+
+CHECK_SECONDS: Final = 0.5
+
+
+def prepare_supervisor(settings: Settings) -> None:
+    """Set up the process that is about to start the workers."""
+    configure_logging(settings)
+    _replace_dead_workers_sooner()
+    _explain_a_taken_port()
+
+
+def _replace_dead_workers_sooner() -> None:
+    """Let the supervisor look after its workers twice a second, not every ten.
+
+    With ``--reload`` it stays as it was: the plugin that restarts the workers when a file changes
+    gets in the way of each look, and a look that fails is logged with its traceback.
+    """
+    from circus.arbiter import Arbiter  # noqa: PLC0415 - only the supervisor needs it
+
+    initialize = Arbiter.__init__
+
+    def initialize_with_delay(self: Arbiter, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - circus's own
+        if not kwargs.get("plugins"):
+            kwargs["check_delay"] = CHECK_SECONDS
+        initialize(self, *args, **kwargs)
+
+    Arbiter.__init__ = initialize_with_delay
+
+
+def _explain_a_taken_port() -> None:
+    """Let the supervisor say in one sentence that its port is taken."""
+    usual = sys.excepthook
+
+    def explain(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            sys.stderr.write("Error: The port is taken; choose another one with --port.\n")
+        else:
+            usual(kind, error, traceback)
+
+    sys.excepthook = explain
