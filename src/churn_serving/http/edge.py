@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from churn_serving.http.cors import Cors
     from churn_serving.http.keys import Keys
     from churn_serving.http.lane import Lane
-    from churn_serving.http.problems import Header
+    from churn_serving.http.problems import Answer, Header
     from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
