@@ -152,7 +152,8 @@ class Edge:
         except RequestError as error:
             refused = answer_to(error, route=route_of(scope), metrics=self._metrics)
             return early(refused, headers)
-        if _has_encoded_slash(scope):  # which, decoded, looks like another path
+        # Decoded, it would look like another path.
+        if len(raw := scope["raw_path"]) != len(scope["path"]) and b"%2f" in raw.lower():
             return early(NOT_FOUND, headers)
         return await self._lane.answer(scope, headers, receive)
 
@@ -215,11 +216,6 @@ class Edge:
 async def _refuse_websocket(_: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.close"})
-
-
-def _has_encoded_slash(scope: Scope) -> bool:
-    raw: bytes = scope["raw_path"]
-    return len(raw) != len(scope["path"]) and b"%2f" in raw.lower()
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

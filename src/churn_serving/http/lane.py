@@ -63,10 +63,10 @@ class Lane:
             require_json(headers)
             body = await self._bodies.read(headers, receive)
             read = True
-            answering = endpoint.answer(predictor, endpoint.parse(body))
+            scoring = endpoint.score(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
-                answering = _unless_gone(answering, receive)
-            return HTTPStatus.OK, to_json(await answering), ()
+                scoring = _unless_gone(scoring, receive)
+            return HTTPStatus.OK, to_json(endpoint.render(await scoring)), ()
         except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
             answer = answer_to(error, route=path, metrics=self._state.metrics)
             return answer if read else early(answer, headers)
@@ -78,19 +78,19 @@ class Lane:
         return predictor
 
 
-async def _unless_gone(answering: Coroutine[Any, Any, T], receive: Receive) -> T:
-    """Wait for the answer, but no longer than the client does.
+async def _unless_gone(scoring: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """Wait for the score, but no longer than the client does.
 
     Raises:
         ClientGoneError: The client closed the connection; its rows have left the queue.
     """
-    answer = asyncio.ensure_future(answering)
+    scored = asyncio.ensure_future(scoring)
     gone = asyncio.ensure_future(receive())
     try:
-        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
+        await asyncio.wait({scored, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not scored.done():
             raise ClientGoneError("The client closed the connection.")
-        return answer.result()
+        return scored.result()
     finally:
-        answer.cancel()
+        scored.cancel()
         gone.cancel()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from churn_serving.features.rows import customer_row
 
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "Scored"]
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """What one call of the model said.
+class Scored(NamedTuple):
+    """What one call of the model said. A tuple, because one is made for each request.
 
     Attributes:
         probabilities: Each customer's churn probability.

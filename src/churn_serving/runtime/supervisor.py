@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["prepare_supervisor"]
 
 CHECK_SECONDS: Final = 0.5
+NEVER: Final = -1
+"""Tells circus not to look at all."""
 
 
 def prepare_supervisor(settings: Settings) -> None:
@@ -28,16 +30,17 @@ def prepare_supervisor(settings: Settings) -> None:
 def _replace_dead_workers_sooner() -> None:
     """Let the supervisor look after its workers twice a second, not every ten.
 
-    With ``--reload`` it stays as it was: the plugin that restarts the workers when a file changes
-    gets in the way of each look, and a look that fails is logged with its traceback.
+    With ``--reload`` it does not look at all: the plugin that restarts the workers when a file
+    changes gets in the way, a look that fails is logged with its traceback, and a worker that dies
+    of a mistake in the file is started again by the save that mends it.
     """
     from circus.arbiter import Arbiter  # noqa: PLC0415 - only the supervisor needs it
 
     initialize = Arbiter.__init__
 
     def initialize_with_delay(self: Arbiter, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - circus's own
-        if not kwargs.get("plugins"):
-            kwargs["check_delay"] = CHECK_SECONDS
+        reloads = bool(kwargs.get("plugins"))
+        kwargs["check_delay"] = NEVER if reloads else CHECK_SECONDS
         initialize(self, *args, **kwargs)
 
     Arbiter.__init__ = initialize_with_delay

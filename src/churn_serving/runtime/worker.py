@@ -198,6 +198,7 @@ class Worker:
         logger.debug(
             "Prediction" if len(scored.decisions) == 1 else "Predictions",
             extra={
+                "model_version": scored.model.version,
                 "customers": len(scored.decisions),
                 "churn": sum(scored.decisions),
                 "churn_probabilities": scored.probabilities,

@@ -269,11 +269,14 @@ class Metrics:
 
     def predicted(self, decisions: list[Literal[0, 1]]) -> None:
         """Count the predictions of one request."""
-        churn = sum(decisions)
-        self._churn.value += churn
-        self._no_churn.value += len(decisions) - churn
         now = perf_counter()
-        self.recent.extend([now if decision else -now for decision in decisions])
+        for decision in decisions:
+            if decision:
+                self._churn.value += 1
+                self.recent.append(now)
+            else:
+                self._no_churn.value += 1
+                self.recent.append(-now)
 
     def failed(self, route: str, error: BaseException) -> None:
         """Count a request that ended in an error."""
