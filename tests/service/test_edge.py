@@ -333,7 +333,7 @@ def test_a_failing_model_is_counted(client: TestClient, service: ModuleType) -> 
 @pytest.mark.parametrize(
     ("path", "part"),
     [
-        ("/metrics", "churn_serving.http.observability.exposition"),
+        ("/metrics", "churn_serving.http.pages.exposition"),
         (PREDICT, "churn_serving.http.lane.to_json"),
     ],
 )

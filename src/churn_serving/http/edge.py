@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 from churn_serving.context import REQUEST
 from churn_serving.errors import MalformedHeaderError, RequestError
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.body import outlasts_its_answer
 from churn_serving.http.docs import HTML_PAGES
+from churn_serving.http.fallback import BENTOML_PROBES
+from churn_serving.http.pages import PAGES
 from churn_serving.http.problems import (
     CLIENT_CLOSED_REQUEST,
     CLOSE,
@@ -26,7 +29,6 @@ from churn_serving.http.problems import (
     early,
     send_answer,
 )
-from churn_serving.http.routes import route_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +51,8 @@ _TIMEOUT: Final = b"x-request-timeout-ms"
 # What may stand in a log line and in an answer.
 _ACCEPTABLE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _MAX_TIMEOUT_DIGITS: Final = 9
+_ROUTES: Final = {path: path for path in (*ENDPOINTS, *PAGES, *BENTOML_PROBES)}
+_OTHER: Final = "other"
 _NO_SNIFFING: Final[Header] = (b"x-content-type-options", b"nosniff")
 # An answer to POST is neither kept nor shown as a page by a browser; what comes by GET may be. The
 # documentation says itself what it may load, nothing else may load anything.
@@ -131,7 +135,7 @@ class Edge:
         finally:
             state.in_flight -= 1
             seconds = perf_counter() - start
-            self._metrics.answered(route_of(scope), status, seconds)
+            self._metrics.answered(_route_of(scope), status, seconds)
             if self._access_log:
                 _log(scope, status, seconds)
 
@@ -150,7 +154,7 @@ class Edge:
             if self._keys is not None:
                 self._keys.check(scope["path"], headers)
         except RequestError as error:
-            refused = answer_to(error, route=route_of(scope), metrics=self._metrics)
+            refused = answer_to(error, route=_route_of(scope), metrics=self._metrics)
             return early(refused, headers)
         # Decoded, it would look like another path.
         if len(raw := scope["raw_path"]) != len(scope["path"]) and b"%2f" in raw.lower():
@@ -183,7 +187,7 @@ class Edge:
         try:
             await app(scope, receive, send_from_here)
         except Exception as error:  # noqa: BLE001 - the last resort
-            answer = answer_to(error, route=route_of(scope), metrics=self._metrics)
+            answer = answer_to(error, route=_route_of(scope), metrics=self._metrics)
             # Half an answer cannot be taken back; the server closes the connection after it.
             if status == CLIENT_CLOSED_REQUEST:
                 await send_answer(send_from_here, answer)
@@ -216,6 +220,11 @@ class Edge:
 async def _refuse_websocket(_: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.close"})
+
+
+def _route_of(scope: Scope) -> str:
+    """Return the path if it is one of ours, so that strangers cannot make labels up."""
+    return _ROUTES.get(scope["path"], _OTHER)
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:

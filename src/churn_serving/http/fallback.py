@@ -16,14 +16,14 @@ from churn_serving.http.problems import (
     answer_with,
     send_answer,
 )
-from churn_serving.http.routes import BENTOML_LIVENESS, BENTOML_READINESS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Fallback"]
+__all__ = ["BENTOML_PROBES", "Fallback"]
 
-_BENTOML: Final = {BENTOML_LIVENESS, BENTOML_READINESS, *ASSETS}
+BENTOML_PROBES: Final = ("/livez", "/readyz")
+_BENTOML: Final = {*BENTOML_PROBES, *ASSETS}
 _FIRST_ERROR_STATUS: Final = 400
 
 

@@ -7,9 +7,8 @@ import hmac
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import SettingsError, UnauthorizedError
-from churn_serving.http.health import LIVENESS, READINESS
-from churn_serving.http.observability import METRICS
-from churn_serving.http.routes import BENTOML_LIVENESS, BENTOML_READINESS
+from churn_serving.http.fallback import BENTOML_PROBES
+from churn_serving.http.pages import LIVENESS, METRICS, READINESS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Keys", "key_digests"]
 
 # Probes have no secrets to present.
-_ALWAYS_OPEN: Final = {LIVENESS, READINESS, BENTOML_LIVENESS, BENTOML_READINESS}
+_ALWAYS_OPEN: Final = {LIVENESS, READINESS, *BENTOML_PROBES}
 _COMMENT: Final = "#"
 _DIGEST: Final = "sha256:"
 _BEARER: Final = b"bearer "

@@ -1,19 +1,20 @@
-"""The routes that are asked for with GET: documentation, probes, metrics."""
+"""What is asked for with GET: documentation for people, probes, figures for Prometheus."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
-from churn_serving.http.health import LIVENESS, READINESS, health_routes
-from churn_serving.http.observability import METRICS, MODEL, observability_routes
 from churn_serving.http.problems import sentence_of
+from churn_serving.telemetry.exposition import exposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
     from churn_serving.runtime.state import ServiceState
 
-__all__ = ["PAGES", "pages"]
+__all__ = ["LIVENESS", "METRICS", "MODEL", "PAGES", "READINESS", "SCHEMA", "pages"]
 
+LIVENESS: Final = "/health"
+READINESS: Final = "/health/ready"
+METRICS: Final = "/metrics"
+MODEL: Final = "/metrics/model"
 SCHEMA: Final = "/schema.json"
 PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL)
 
@@ -42,14 +47,52 @@ def pages(
         schema: What BentoML's client wants to know of the service, as JSON.
     """
 
+    async def liveness(_: Request) -> Response:
+        dead = state.siblings.one_is_missing
+        return JSONResponse(
+            {
+                "status": "a worker is dead" if dead else "alive",
+                "timestamp": datetime.now(UTC).isoformat(),
+                "uptime_seconds": round(state.process.uptime_seconds, 3),
+            },
+            HTTPStatus.SERVICE_UNAVAILABLE if dead else HTTPStatus.OK,
+        )
+
+    async def readiness(_: Request) -> Response:
+        phase = state.phase
+        body = {
+            "status": phase,
+            "model_loaded": state.predictor is not None,
+            "model_version": state.metrics.model_version,
+            "model_load_time_seconds": state.model_load_seconds,
+            "memory_usage_mb": round(state.process.memory_bytes / 2**20, 1),
+            "cpu_percent": state.process.cpu_percent,
+        }
+        if phase == "ready":
+            return JSONResponse(body)
+        if state.failure:
+            body["reason"] = state.failure
+        return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"})
+
+    async def metrics(_: Request) -> Response:
+        refresh()
+        # On the event loop, like everything that is counted: a counter knows no threads.
+        text = exposition(state.metrics, state.exchange)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    async def model(_: Request) -> Response:
+        return JSONResponse({**state.model, "model_load_time_seconds": state.model_load_seconds})
+
     async def schema_page(_: Request) -> Response:
         return Response(schema, media_type="application/json")
 
     return Starlette(
         routes=[
             *docs_routes(version=version, keys=keys),
-            *health_routes(state),
-            *observability_routes(state, refresh=refresh),
+            Route(LIVENESS, liveness),
+            Route(READINESS, readiness),
+            Route(METRICS, metrics),
+            Route(MODEL, model),
             Route(SCHEMA, schema_page),
         ],
         exception_handlers={HTTPException: _problem, Exception: _problem},

@@ -10,33 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from churn_serving.errors import (
-    BodyTooLargeError,
-    BodyTooSlowError,
-    BreakerOpenError,
-    ChurnServingError,
-    ClientGoneError,
-    DataError,
-    DeadlineExceededError,
-    DeadlineUnreachableError,
-    MalformedBodyError,
-    MalformedHeaderError,
-    ModelCorruptedError,
-    ModelError,
-    ModelNotFoundError,
-    NotReadyError,
-    OverloadedError,
-    QueueFullError,
-    RequestError,
-    RunnerUnreachableError,
-    ScoringError,
-    SettingsError,
-    ShedError,
-    TooManyBodiesError,
-    UnauthorizedError,
-    UnsupportedMediaTypeError,
-    ValidationFailedError,
-)
+from churn_serving import errors
+from churn_serving.errors import ChurnServingError
 from churn_serving.http.body import outlasts_its_answer
 
 if TYPE_CHECKING:
@@ -69,31 +44,31 @@ CLIENT_CLOSED_REQUEST: Final = 499
 """nginx's number for a request that nobody waits for any more; it is counted, never sent."""
 
 STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
-    RequestError: HTTPStatus.BAD_REQUEST,
-    MalformedBodyError: HTTPStatus.BAD_REQUEST,
-    MalformedHeaderError: HTTPStatus.BAD_REQUEST,
-    UnauthorizedError: HTTPStatus.UNAUTHORIZED,
-    ClientGoneError: CLIENT_CLOSED_REQUEST,
-    BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
-    BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    ValidationFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
-    OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
-    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
-    DeadlineUnreachableError: HTTPStatus.TOO_MANY_REQUESTS,
-    TooManyBodiesError: HTTPStatus.TOO_MANY_REQUESTS,
-    ShedError: HTTPStatus.SERVICE_UNAVAILABLE,
-    BreakerOpenError: HTTPStatus.SERVICE_UNAVAILABLE,
-    NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
-    RunnerUnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
-    DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
-    ScoringError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.RequestError: HTTPStatus.BAD_REQUEST,
+    errors.MalformedBodyError: HTTPStatus.BAD_REQUEST,
+    errors.MalformedHeaderError: HTTPStatus.BAD_REQUEST,
+    errors.UnauthorizedError: HTTPStatus.UNAUTHORIZED,
+    errors.ClientGoneError: CLIENT_CLOSED_REQUEST,
+    errors.BodyTooSlowError: HTTPStatus.REQUEST_TIMEOUT,
+    errors.BodyTooLargeError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.UnsupportedMediaTypeError: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    errors.ValidationFailedError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.OverloadedError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.DeadlineUnreachableError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.TooManyBodiesError: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.ShedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.BreakerOpenError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.NotReadyError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.RunnerUnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.DeadlineExceededError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.ScoringError: HTTPStatus.INTERNAL_SERVER_ERROR,
     # These stop the start; should one ever reach a request, it is not the caller's fault.
-    SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    DataError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    ModelNotFoundError: HTTPStatus.INTERNAL_SERVER_ERROR,
-    ModelCorruptedError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.DataError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelNotFoundError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelCorruptedError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ChurnServingError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
@@ -107,7 +82,7 @@ _SENTENCES: Final[dict[int, str]] = {
 _RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 # The rest of the body may still come; nobody is going to read it.
-_UNREAD: Final = (BodyTooSlowError, BodyTooLargeError, TooManyBodiesError)
+_UNREAD: Final = (errors.BodyTooSlowError, errors.BodyTooLargeError, errors.TooManyBodiesError)
 
 Header: TypeAlias = tuple[bytes, bytes]
 Answer: TypeAlias = tuple[int, bytes, "Sequence[Header]"]
@@ -158,16 +133,16 @@ def answer_to(error: Exception, *, route: str, metrics: Metrics) -> Answer:
     detail: Sequence[Failure] = ()
     if isinstance(error, ChurnServingError):
         status = STATUS_OF[type(error)]
-    if isinstance(error, ShedError):
+    if isinstance(error, errors.ShedError):
         metrics.shed(error)
         headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after))))
-    elif isinstance(error, DeadlineExceededError):
+    elif isinstance(error, errors.DeadlineExceededError):
         metrics.missed_deadline()
-    elif isinstance(error, UnauthorizedError):
+    elif isinstance(error, errors.UnauthorizedError):
         headers.append(_CHALLENGE)
     if isinstance(error, _UNREAD):
         headers.append(CLOSE)
-    if isinstance(error, RequestError):
+    if isinstance(error, errors.RequestError):
         detail = error.detail
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         logger.error("A request could not be answered", exc_info=error)
