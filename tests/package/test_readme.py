@@ -21,7 +21,9 @@ PROJECT: Final = Path(__file__).parents[2]
 README: Final = PROJECT / "README.md"
 DOCS: Final = PROJECT / "docs"
 PAGES: Final = sorted(
-    page for place in ("*.md", "docs/**/*.md", "deploy/**/*.md") for page in PROJECT.glob(place)
+    page
+    for place in ("*.md", "bench/**/*.md", "deploy/**/*.md", "docs/**/*.md")
+    for page in PROJECT.glob(place)
 )
 UPDATE: Final = "UPDATE_DOCS"
 
