@@ -85,8 +85,8 @@ def allowed(field: Mapping[str, Any]) -> str:
     if name in words:
         return words[name]
     if least is None:
-        return f"{name} above {kind['exclusiveMinimum']}" + (f", at most {most}" if most else "")
-    return f"{name}, at least {least}" if most is None else f"{name}, {least} to {most}"
+        return f"{name} above {kind['exclusiveMinimum']}" + (f", at most {most:,}" if most else "")
+    return f"{name}, at least {least:,}" if most is None else f"{name}, {least:,} to {most:,}"
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,13 @@ def anchors(page: Path) -> set[str]:
     return {
         re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
     }
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    for name in re.findall(r"`([\w./-]+/[\w.-]+\.\w+)`", page.read_text()):
+        places = (PROJECT, page.parent, PROJECT / "src" / "churn_serving")
+        assert name.startswith("/") or any((place / name).exists() for place in places), name
 
 
 def test_every_setting_that_is_named_exists() -> None:
