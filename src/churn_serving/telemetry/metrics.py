@@ -86,13 +86,13 @@ def _histogram(name: str, help_text: str, bounds: tuple[float, ...], *labels: st
 
 HTTP_DURATION: Final = _histogram(
     "http_request_duration_seconds",
-    "Time from a request's header to its answer, by route and status. Unknown paths are 'other'; "
-    "499 is a client that left.",
+    "How long requests took from header to answer, by route and status. Unknown paths count as "
+    "'other'; status 499 is a client that left.",
     _SECONDS,
     "route",
     "status",
 )
-HTTP_IN_FLIGHT: Final = _gauge("http_requests_in_flight", "Requests being answered.")
+HTTP_IN_FLIGHT: Final = _gauge("http_requests_in_flight", "Requests that are being answered now.")
 PREDICTIONS: Final = _counter(
     "ml_predictions",
     "Customers scored, by model version and predicted outcome (churn or no_churn).",
@@ -101,75 +101,83 @@ PREDICTIONS: Final = _counter(
 )
 CHURN_RATE_ROLLING: Final = _gauge(
     "ml_churn_rate_rolling",
-    f"Share predicted to leave among the last {ROLLING_WINDOW} customers of all workers.",
+    f"Share of the last {ROLLING_WINDOW} customers, of all workers, who are predicted to leave.",
     "model_version",
 )
 INFERENCE_DURATION: Final = _histogram(
     "ml_inference_duration_seconds",
-    "Time of one call of the model, whatever the size of its batch.",
+    "How long one call of the model took, whatever the size of its batch.",
     _SECONDS[:-1],
 )
-BATCH_SIZE: Final = _histogram("ml_batch_size", "Customers in one call of the model.", _CUSTOMERS)
+BATCH_SIZE: Final = _histogram(
+    "ml_batch_size", "How many customers one call of the model scored.", _CUSTOMERS
+)
 ERRORS: Final = _counter(
     "ml_errors",
-    "Requests that were refused or failed, by route and kind of error; unknown paths and methods "
-    "are only among the HTTP requests.",
+    "Requests that were refused or failed, by route and kind of error. Unknown paths and methods "
+    "appear only in http_request_duration_seconds.",
     "endpoint",
     "error_type",
 )
 QUEUE_WAIT: Final = _histogram(
     "ml_queue_wait_seconds",
-    "Time from a request's queueing to its scoring; nothing queues for a model scored inline.",
+    "How long requests waited for the model. A model that runs inline has no queue.",
     _SECONDS[:-1],
 )
-QUEUE_DEPTH: Final = _gauge("ml_queue_depth", "Customers waiting for the model.")
-QUEUE_CAPACITY: Final = _gauge("ml_queue_capacity", "Customers that may wait for the model.")
+QUEUE_DEPTH: Final = _gauge("ml_queue_depth", "Customers who wait for the model now.")
+QUEUE_CAPACITY: Final = _gauge(
+    "ml_queue_capacity", "The most customers who may wait for the model."
+)
 SHED: Final = _counter(
     "ml_shed",
-    "Requests refused at once: queue_full, deadline (could not be met), breaker_open, slow_bodies.",
+    "Requests refused at once, by reason: queue_full, deadline (it could not be met), "
+    "breaker_open, slow_bodies.",
     "reason",
 )
 DEADLINE_MISSED: Final = _counter(
-    "ml_deadline_missed", "Accepted requests whose answer was not ready in time (504)."
+    "ml_deadline_missed", "Accepted requests whose answer was not ready in time; they got 504."
 )
 BREAKER_STATE: Final = _gauge(
     "ml_breaker_state",
-    "Circuit breaker of the worst worker: 0 closed, 1 half open, 2 open.",
+    "State of the worst worker's circuit breaker: 0 closed, 1 half open, 2 open.",
     merge="max",
 )
 BREAKER_OPENED: Final = _counter("ml_breaker_opened", "How often a circuit breaker has opened.")
 MODEL_MEMORY: Final = _gauge(
     "ml_model_memory_bytes",
-    "Size of the loaded model in one worker, as it would be pickled.",
+    "Size of the loaded model in one worker, measured as a pickle.",
     "model_version",
     merge="max",
 )
 MODEL_INFO: Final = _gauge(
     "ml_model_info",
-    "1, with the registered model that is served.",
+    "Always 1; the labels name the registered model that is served.",
     *("model_name", "model_version", "estimator"),
     merge="max",
 )
 BUILD_INFO: Final = _gauge(
     "ml_build_info",
-    "1, with the versions of the service and of what it runs on.",
+    "Always 1; the labels name the versions of the service and of what it runs on.",
     *("version", "python", "bentoml", "scikit_learn"),
     merge="max",
 )
-WORKERS: Final = _gauge("ml_workers", "Worker processes there should be.", merge="max")
-WORKERS_LIVE: Final = _gauge("ml_workers_live", "Worker processes there are.")
+WORKERS: Final = _gauge("ml_workers", "Worker processes that should run.", merge="max")
+WORKERS_LIVE: Final = _gauge("ml_workers_live", "Worker processes that do run.")
 WORKERS_READY: Final = _gauge("ml_workers_ready", "Worker processes that are ready for requests.")
 WRITE_ERRORS: Final = _counter(
     "ml_metrics_write_errors",
-    "Times a worker could not write its figures for the others; theirs may be missing here.",
+    "How often a worker could not share its figures; some may be missing from /metrics.",
 )
 RESIDENT_MEMORY: Final = _gauge(
-    "process_resident_memory_bytes", "Resident memory of all workers; shared pages count in each."
+    "process_resident_memory_bytes",
+    "Resident memory of all workers. Memory that they share counts once for each.",
 )
-CPU_SECONDS: Final = _counter("process_cpu_seconds", "CPU time of all workers, user and system.")
+CPU_SECONDS: Final = _counter(
+    "process_cpu_seconds", "CPU time that all workers have used, user and system."
+)
 OPEN_FDS: Final = _gauge("process_open_fds", "Open file descriptors of all workers.")
 START_TIME: Final = _gauge(
-    "process_start_time_seconds", "When the oldest worker was started, Unix time.", merge="min"
+    "process_start_time_seconds", "Unix time at which the oldest worker started.", merge="min"
 )
 
 FAMILIES: Final = {
