@@ -68,120 +68,103 @@ class Settings(BaseSettings):
     """What an operator may decide; each field is the environment variable ``CHURN_<NAME>``."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, protected_namespaces=()
+        env_prefix=ENV_PREFIX,
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
     )
 
-    workers: Annotated[int, Field(ge=1, description="Server processes.")] = Field(
-        default_factory=available_cpus
+    workers: Annotated[int, Field(ge=1)] = Field(default_factory=available_cpus)
+    """Server processes; each uses at most one CPU."""
+
+    model_tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*(:[a-z0-9][a-z0-9_.-]*)?$")] = (
+        "churn_classifier:latest"
     )
-    model_tag: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9][a-z0-9_.-]*(:[a-z0-9][a-z0-9_.-]*)?$",
-            description="The registered model to serve, name:version.",
-        ),
-    ] = "churn_classifier:latest"
-    decision_threshold: Annotated[
-        float | None,
-        Field(
-            ge=0,
-            le=1,
-            description="Probabilities from here on are predicted as churn; "
-            "unset: the threshold stored with the model.",
-        ),
-    ] = None
-    request_timeout_seconds: Annotated[
-        float,
-        Field(
-            gt=0,
-            le=300,
-            description="From a request's header to its answer: a later body gets 408, a later "
-            "answer 504; X-Request-Timeout-Ms may shorten it.",
-        ),
-    ] = 5.0
-    idle_timeout_seconds: Annotated[
-        int,
-        Field(
-            ge=1,
-            le=86_400,
-            description="A connection is kept open between two requests; let it be longer than "
-            "the load balancer's.",
-        ),
-    ] = 75
-    drain_delay_seconds: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=300,
-            description="After SIGTERM: requests are still taken, but readiness says 503 and "
-            "connections are told to close.",
-        ),
-    ] = 1.0
-    drain_seconds: Annotated[
-        int,
-        Field(ge=1, le=3600, description="After that: for requests in flight to be answered."),
-    ] = 30
+    """The registered model to serve, as name:version."""
+
+    decision_threshold: Annotated[float | None, Field(ge=0, le=1)] = None
+    """A customer whose churn probability reaches this is predicted to leave. Unset: the threshold
+    stored with the model.
+    """
+
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
+    """How long a request may take, from its header to its answer. If its body is not complete by
+    then, the answer is 408; if the model is not done, 504. A caller may ask for less with
+    X-Request-Timeout-Ms.
+    """
+
+    idle_timeout_seconds: Annotated[int, Field(ge=1, le=86_400)] = 75
+    """How long an unused connection stays open. Choose more than your load balancer does."""
+
+    drain_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 1.0
+    """How long the service still takes requests after SIGTERM. Meanwhile readiness answers 503, and
+    connections are told to close.
+    """
+
+    drain_seconds: Annotated[int, Field(ge=1, le=3600)] = 30
+    """How long requests in flight have after that to be answered."""
+
     # A full batch has about 25 KB; validating a megabyte of unknown fields would take a third of a
     # second, in which nobody else is answered.
-    max_body_bytes: Annotated[int, Field(ge=1024, description="Larger request bodies get 413.")] = (
-        128 * 1024
-    )
-    max_batch_size: Annotated[
-        int, Field(ge=1, le=100_000, description="Customers scored in one call of the model.")
-    ] = 256
-    queue_size: Annotated[
-        int,
-        # A request for a full batch of customers must fit.
-        Field(ge=100, description="Customers that may wait for the model; more get 429."),
-    ] = 4096
-    breaker_fails_readiness: Annotated[
-        bool, Field(description="Not ready while the breaker is open.")
-    ] = False
-    topology: Annotated[
-        Literal["embedded", "split"],
-        Field(
-            description="embedded: the model runs in each server process; "
-            "split: in a service of its own, ChurnRunner.",
-        ),
-    ] = "embedded"
-    runner_workers: Annotated[
-        int, Field(ge=1, description="Processes of ChurnRunner in the split topology.")
-    ] = 1
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024
+    """The largest request body. A larger one gets 413."""
+
+    max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """The most customers that one call of the model scores."""
+
+    # A request for a full batch of customers must fit.
+    queue_size: Annotated[int, Field(ge=100)] = 4096
+    """The most customers that may wait for the model. A request beyond that gets 429."""
+
+    breaker_fails_readiness: bool = False
+    """Whether readiness answers 503 while the circuit breaker is open."""
+
+    topology: Literal["embedded", "split"] = "embedded"
+    """Where the model runs. embedded: in each server process; split: in a service of its own,
+    ChurnRunner.
+    """
+
+    runner_workers: Annotated[int, Field(ge=1)] = 1
+    """Processes of ChurnRunner in the split topology."""
+
     api_keys: Annotated[
-        CommaSeparated,
-        AfterValidator(lambda keys: tuple(map(_is_key_digest, keys))),
-        Field(description="sha256:DIGEST of each API key, with commas; none: no key is asked for."),
+        CommaSeparated, AfterValidator(lambda keys: tuple(map(_is_key_digest, keys)))
     ] = ()
-    api_keys_file: Annotated[
-        FilePath | None,
-        Field(description="A file with one key, or its sha256:DIGEST, in each line."),
-    ] = None
-    metrics_public: Annotated[
-        bool, Field(description="/metrics needs no API key, as /health never does.")
-    ] = False
+    """The API keys that are accepted, each as sha256:DIGEST, separated by commas. None: callers
+    need no key.
+    """
+
+    api_keys_file: FilePath | None = None
+    """A file with API keys, one in each line: the key itself, or its sha256:DIGEST."""
+
+    metrics_public: bool = False
+    """Whether /metrics may be read without an API key."""
+
     cors_origins: Annotated[
-        CommaSeparated,
-        AfterValidator(lambda origins: tuple(map(_is_origin, origins))),
-        Field(description="Origins whose pages may call, with commas; none: only our own."),
+        CommaSeparated, AfterValidator(lambda origins: tuple(map(_is_origin, origins)))
     ] = ()
-    cors_credentials: Annotated[
-        bool, Field(description="Their browsers may send credentials along.")
-    ] = False
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        Field(description="debug logs each prediction."),
-    ] = "info"
-    log_format: Annotated[
-        Literal["auto", "json", "console"], Field(description="auto: console on a terminal.")
-    ] = "auto"
-    log_interval_seconds: Annotated[
-        float, Field(gt=0, description="Between two lines about the traffic.")
-    ] = 60.0
-    access_log: Annotated[bool, Field(description="Log a line for each request.")] = False
-    tracing: Annotated[
-        bool,
-        Field(description="Send OpenTelemetry spans (OTEL_EXPORTER_OTLP_ENDPOINT says where)."),
-    ] = False
+    """The web origins whose pages may call the service, separated by commas. None: only its own
+    page may.
+    """
+
+    cors_credentials: bool = False
+    """Whether browsers may send cookies and other credentials from those origins."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe lines that are logged. debug also logs each prediction."""
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """How log lines look. auto: console on a terminal, json elsewhere."""
+
+    log_interval_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How often each worker logs what it has done."""
+
+    access_log: bool = False
+    """Whether each request gets a log line."""
+
+    tracing: bool = False
+    """Whether OpenTelemetry spans are sent. OTEL_EXPORTER_OTLP_ENDPOINT says where."""
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:

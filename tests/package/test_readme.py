@@ -34,7 +34,8 @@ GUIDES: Final = [page for page in PAGES if page.name != "CHANGELOG.md"]
 def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     """A Markdown table."""
     lines = [columns, ("---",) * len(columns), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("| --- ", "|---")
+    cells = ([" ".join(cell.split()) for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells).replace("| --- ", "|---")
 
 
 def settings_table() -> str:
