@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 import yaml
 
-from churn_serving.http.pages import READINESS
+from churn_serving.runtime.state import READINESS
 from churn_serving.settings import ENV_PREFIX, Settings
 from tests.package.test_alerts import PROJECT, PROMETHEUS
 from tests.tools import REQUIRED, tool

@@ -16,7 +16,8 @@ import yaml
 from kubernetes_validate import validate  # type: ignore[import-untyped]  # ships no types
 
 from churn_serving.http.api import ENDPOINTS
-from churn_serving.http.pages import LIVENESS, METRICS, READINESS
+from churn_serving.http.pages import METRICS
+from churn_serving.runtime.state import LIVENESS, READINESS
 from churn_serving.settings import ENV_PREFIX, Settings
 from tests.package.test_alerts import EXPOSED, metrics, promtool
 

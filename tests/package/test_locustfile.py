@@ -24,9 +24,9 @@ from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.http.api import v0, v1
 from churn_serving.http.api.v0 import Prediction
 from churn_serving.http.api.v1 import BatchPrediction, PredictionV1
-from churn_serving.http.pages import READINESS
 from churn_serving.http.problems import STATUS_OF, answer_with
 from churn_serving.learning.dataset import load_dataset
+from churn_serving.runtime.state import READINESS
 from churn_serving.schema import Customer
 from tests.tools import REQUIRED
 

@@ -53,6 +53,7 @@ def _reporter(
         process=Process(),
         siblings=siblings or Siblings(expected=1),
         log_interval=log_interval,
+        no_traffic=("/health/ready",),
         gauges=gauges,
     )
 
@@ -95,7 +96,8 @@ def test_a_line_says_what_has_happened_since_the_last_one(
     clock.now += 60
     reporter._log_traffic()
     metrics.answered("/predict", 200, 0.001)
-    metrics.answered("/health", 200, 0.003)
+    metrics.answered("/openapi.json", 200, 0.003)
+    metrics.answered("/health/ready", 503, 0.001)  # a probe is no traffic
     metrics.predicted([0])
     metrics.scored(1, 0.0005)
     clock.now += 61.26

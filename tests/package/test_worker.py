@@ -148,7 +148,7 @@ def test_whatever_unpickling_raises_is_named_by_its_kind_and_logged_in_full(
         raise MemoryError("at 0x4711 in somebody's folder")
 
     worker.load(load)
-    assert state.failure == "The model 'churn:v1' cannot be loaded: MemoryError"
+    assert state.failure == "The model 'churn:v1' cannot be loaded: MemoryError (the log says more)"
     (record,) = caplog.records
     assert record.exc_info is not None
     assert "0x4711" in caplog.text

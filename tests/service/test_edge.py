@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import json
 import logging
 import re
 import time
@@ -379,3 +381,61 @@ def test_bentomls_client_finds_its_schema(client: TestClient) -> None:
 def test_a_websocket_is_refused(client: TestClient) -> None:
     with pytest.raises(WebSocketDisconnect), client.websocket_connect(PREDICT):
         pass
+
+
+@pytest.mark.parametrize(
+    "twin",
+    [
+        ("content-type", "application/json", "text/plain"),
+        ("content-type", "application/json", "application/json"),
+        ("authorization", "Bearer a", "Bearer b"),
+        ("x-api-key", "a", "b"),
+        (TIMEOUT, "1000", "2000"),
+        ("content-encoding", "identity", "gzip"),
+    ],
+    ids=str,
+)
+def test_a_header_that_decides_is_not_taken_twice(
+    client: TestClient, twin: tuple[str, str, str]
+) -> None:
+    name, one, other = twin
+    given = [(name, one), (name, other)]
+    if name != "content-type":
+        given.append(("content-type", "application/json"))
+    answer = client.post(PREDICT, content=json.dumps(CUSTOMER), headers=given)
+    assert answer.status_code == 400
+    assert answer.json() == {"error": f"The header {name.title()} is there twice.", "detail": []}
+
+
+def test_a_header_that_decides_nothing_may_be_there_twice(client: TestClient) -> None:
+    given = [("accept", "a/b"), ("accept", "c/d"), *JSON.items()]
+    answer = client.post(PREDICT, content=json.dumps(CUSTOMER), headers=given)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "deflate", "zstd", "gzip, identity"])
+def test_a_compressed_body_is_a_415_that_says_what_is_taken(
+    client: TestClient, encoding: str
+) -> None:
+    headers = {**JSON, "content-encoding": encoding}
+    answer = client.post(PREDICT, content=gzip.compress(b"{}"), headers=headers)
+    assert answer.status_code == 415
+    assert answer.headers["accept-encoding"] == "identity"
+    assert "Content-Encoding" in answer.json()["error"]
+
+
+def test_a_body_that_says_it_is_not_compressed_is_taken(client: TestClient) -> None:
+    answer = client.post(PREDICT, json=CUSTOMER, headers={"content-encoding": "identity"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(PREDICT, CUSTOMER), (PREDICT_V1, CUSTOMER), (BATCH, {"items": [CUSTOMER] * 2})],
+)
+def test_an_answer_of_the_model_says_which_one_it_is(
+    client: TestClient, service: ModuleType, path: str, body: Any
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.headers.get_list("x-model-version") == [service.RUNTIME.model.version]
+    assert "x-model-version" not in client.post(path, json={}).headers

@@ -31,15 +31,21 @@ MAX_DRAINED_BYTES: Final = 1024**2
 MAX_WAITING_BODIES: Final = 512
 """Each holds memory for as long as a request may take: 64 MiB, if all are as large as may be."""
 
+_NO_ENCODINGS: Final = (b"", b"identity")
 _JSON: Final = b"application/json"
 
 
 def require_json(headers: Mapping[bytes, bytes]) -> None:
-    """Let a request pass that says its body is JSON.
+    """Let a request pass that says its body is JSON, as it is.
 
     Raises:
-        UnsupportedMediaTypeError: It says something else, or nothing.
+        UnsupportedMediaTypeError: It says something else, or nothing, or that it is compressed.
     """
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in _NO_ENCODINGS:
+        raise UnsupportedMediaTypeError(
+            "Send the body as it is: no Content-Encoding is taken but identity."
+        )
     value = headers.get(b"content-type", b"")
     if value != _JSON and value.partition(b";")[0].strip().lower() != _JSON:
         raise UnsupportedMediaTypeError(

@@ -38,7 +38,7 @@ class Cors:
             allow_credentials=settings.cors_credentials,
             allow_methods=("GET", "POST"),
             allow_headers=_ALLOWED_HEADERS,
-            expose_headers=("X-Request-ID", "Retry-After"),
+            expose_headers=("X-Request-ID", "X-Model-Version", "Retry-After"),
         )
 
     def preflight(self, scope: Scope) -> ASGIApp | None:

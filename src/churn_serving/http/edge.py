@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections import Counter
 from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,6 @@ from churn_serving.errors import MalformedHeaderError, RequestError
 from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.body import outlasts_its_answer
 from churn_serving.http.docs import HTML_PAGES
-from churn_serving.http.fallback import BENTOML_PROBES
 from churn_serving.http.pages import PAGES
 from churn_serving.http.problems import (
     CLIENT_CLOSED_REQUEST,
@@ -29,9 +29,10 @@ from churn_serving.http.problems import (
     early,
     send_answer,
 )
+from churn_serving.runtime.state import BENTOML_PROBES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "route_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ _REQUEST_ID: Final = b"x-request-id"
 _TIMEOUT: Final = b"x-request-timeout-ms"
 # What may stand in a log line and in an answer.
 _ACCEPTABLE_ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_SINGLE: Final = {
+    *(b"authorization", b"content-encoding", b"content-length", b"content-type", b"host"),
+    *(b"origin", b"transfer-encoding", b"x-api-key", _TIMEOUT),
+}
 _MAX_TIMEOUT_DIGITS: Final = 9
 _ROUTES: Final = {path: path for path in (*ENDPOINTS, *PAGES, *BENTOML_PROBES)}
 _OTHER: Final = "other"
@@ -135,7 +140,7 @@ class Edge:
         finally:
             state.in_flight -= 1
             seconds = perf_counter() - start
-            self._metrics.answered(_route_of(scope), status, seconds)
+            self._metrics.answered(route_of(scope), status, seconds)
             if self._access_log:
                 _log(scope, status, seconds)
 
@@ -151,10 +156,12 @@ class Edge:
         try:
             if _TIMEOUT in headers:
                 REQUEST.set((request_id, start + self._shortened(headers[_TIMEOUT])))
+            if len(headers) != len(scope["headers"]):
+                _refuse_twins(scope["headers"])
             if self._keys is not None:
                 self._keys.check(scope["path"], headers)
         except RequestError as error:
-            refused = answer_to(error, route=_route_of(scope), metrics=self._metrics)
+            refused = answer_to(error, route=route_of(scope), metrics=self._metrics)
             return early(refused, headers)
         # Decoded, it would look like another path.
         if len(raw := scope["raw_path"]) != len(scope["path"]) and b"%2f" in raw.lower():
@@ -187,7 +194,7 @@ class Edge:
         try:
             await app(scope, receive, send_from_here)
         except Exception as error:  # noqa: BLE001 - the last resort
-            answer = answer_to(error, route=_route_of(scope), metrics=self._metrics)
+            answer = answer_to(error, route=route_of(scope), metrics=self._metrics)
             # Half an answer cannot be taken back; the server closes the connection after it.
             if status == CLIENT_CLOSED_REQUEST:
                 await send_answer(send_from_here, answer)
@@ -222,19 +229,32 @@ async def _refuse_websocket(_: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close"})
 
 
-def _route_of(scope: Scope) -> str:
+def _refuse_twins(headers: Iterable[Header]) -> None:
+    """Refuse a request that has a header twice which decides how the request is read.
+
+    Whoever stands before us may have taken the other one.
+
+    Raises:
+        MalformedHeaderError: It has; the message names the header.
+    """
+    for name, times in Counter(name for name, _ in headers).items():
+        if times > 1 and name in _SINGLE:
+            raise MalformedHeaderError(f"The header {name.decode().title()} is there twice.")
+
+
+def route_of(scope: Scope) -> str:
     """Return the path if it is one of ours, so that strangers cannot make labels up."""
     return _ROUTES.get(scope["path"], _OTHER)
 
 
 def _log(scope: Scope, status: int, seconds: float) -> None:
-    # Neither the query nor the body: both may hold a customer's data.
+    # Neither the query nor the body nor a path of the caller's own making: each may hold a
+    # customer's data.
     logger.info(
         "Request",
         extra={
             "method": scope["method"],
-            # Keeps a forged path from starting a line of its own.
-            "path": scope["path"].encode("unicode_escape").decode(),
+            "route": route_of(scope),
             "status": status,
             "ms": round(seconds * 1e3, 3),
         },

@@ -16,13 +16,13 @@ from churn_serving.http.problems import (
     answer_with,
     send_answer,
 )
+from churn_serving.runtime.state import BENTOML_PROBES
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["BENTOML_PROBES", "Fallback"]
+__all__ = ["Fallback"]
 
-BENTOML_PROBES: Final = ("/livez", "/readyz")
 _BENTOML: Final = {*BENTOML_PROBES, *ASSETS}
 _FIRST_ERROR_STATUS: Final = 400
 
@@ -63,7 +63,9 @@ class Fallback:
             if start["status"] < _FIRST_ERROR_STATUS:
                 await send(message)
 
-        await self._bentoml(scope, receive, send_unless_refused)
+        # None of these paths means anything by a query, and not every part of BentoML survives one
+        # that is not UTF-8.
+        await self._bentoml({**scope, "query_string": b""}, receive, send_unless_refused)
         status: int = start["status"]
         if status >= _FIRST_ERROR_STATUS and status != CLIENT_CLOSED_REQUEST:
             # 405 must say what is allowed.

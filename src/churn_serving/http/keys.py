@@ -7,8 +7,8 @@ import hmac
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import SettingsError, UnauthorizedError
-from churn_serving.http.fallback import BENTOML_PROBES
-from churn_serving.http.pages import LIVENESS, METRICS, READINESS
+from churn_serving.http.pages import METRICS
+from churn_serving.runtime.state import PROBES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Keys", "key_digests"]
 
-# Probes have no secrets to present.
-_ALWAYS_OPEN: Final = {LIVENESS, READINESS, *BENTOML_PROBES}
 _COMMENT: Final = "#"
 _DIGEST: Final = "sha256:"
 _BEARER: Final = b"bearer "
@@ -70,7 +68,7 @@ class Keys:
 
     def __init__(self, digests: tuple[bytes, ...], *, metrics_public: bool) -> None:
         self._digests = digests
-        self._open_paths = _ALWAYS_OPEN | ({METRICS} if metrics_public else set())
+        self._open_paths = PROBES | ({METRICS} if metrics_public else set())
 
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Let a request pass.

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
     from churn_serving.http.body import BodyReader
-    from churn_serving.http.problems import Answer
+    from churn_serving.http.problems import Answer, Header
     from churn_serving.inference.prediction import Predictor
+    from churn_serving.model.artifact import RegisteredModel
     from churn_serving.runtime.state import ServiceState
 
 __all__ = ["Lane"]
@@ -46,6 +47,8 @@ class Lane:
     def __init__(self, *, state: ServiceState, bodies: BodyReader) -> None:
         self._state = state
         self._bodies = bodies
+        self._model: RegisteredModel | None = None
+        self._model_headers: tuple[Header, ...] = ()
 
     async def answer(
         self, scope: Scope, headers: Mapping[bytes, bytes], receive: Receive
@@ -66,7 +69,11 @@ class Lane:
             scoring = endpoint.score(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
                 scoring = _unless_gone(scoring, receive)
-            return HTTPStatus.OK, to_json(endpoint.render(await scoring)), ()
+            scored = await scoring
+            if scored.model is not self._model:
+                self._model = scored.model
+                self._model_headers = ((b"x-model-version", scored.model.version.encode()),)
+            return HTTPStatus.OK, to_json(endpoint.render(scored)), self._model_headers
         except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
             answer = answer_to(error, route=path, metrics=self._state.metrics)
             return answer if read else early(answer, headers)

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
 from churn_serving.http.problems import sentence_of
+from churn_serving.runtime.state import LIVENESS, READINESS
 from churn_serving.telemetry.exposition import exposition
 
 if TYPE_CHECKING:
@@ -24,10 +25,8 @@ if TYPE_CHECKING:
 
     from churn_serving.runtime.state import ServiceState
 
-__all__ = ["LIVENESS", "METRICS", "MODEL", "PAGES", "READINESS", "SCHEMA", "pages"]
+__all__ = ["METRICS", "MODEL", "PAGES", "SCHEMA", "pages"]
 
-LIVENESS: Final = "/health"
-READINESS: Final = "/health/ready"
 METRICS: Final = "/metrics"
 MODEL: Final = "/metrics/model"
 SCHEMA: Final = "/schema.json"

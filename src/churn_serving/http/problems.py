@@ -81,6 +81,7 @@ _SENTENCES: Final[dict[int, str]] = {
 }
 _RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _CHALLENGE: Final = (b"www-authenticate", b"Bearer")
+_ACCEPTED_ENCODING: Final = (b"accept-encoding", b"identity")  # RFC 9110, 15.5.16
 # The rest of the body may still come; nobody is going to read it.
 _UNREAD: Final = (errors.BodyTooSlowError, errors.BodyTooLargeError, errors.TooManyBodiesError)
 
@@ -140,6 +141,8 @@ def answer_to(error: Exception, *, route: str, metrics: Metrics) -> Answer:
         metrics.missed_deadline()
     elif isinstance(error, errors.UnauthorizedError):
         headers.append(_CHALLENGE)
+    elif isinstance(error, errors.UnsupportedMediaTypeError):
+        headers.append(_ACCEPTED_ENCODING)
     if isinstance(error, _UNREAD):
         headers.append(CLOSE)
     if isinstance(error, errors.RequestError):

@@ -22,6 +22,7 @@ from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import load_artifact, version_warning
 from churn_serving.runtime.connections import running_server, stop_last
+from churn_serving.runtime.parent import end_with_the_parent
 from churn_serving.runtime.state import ServiceState
 from churn_serving.runtime.worker import Worker
 from churn_serving.settings import available_cpus
@@ -99,6 +100,7 @@ class Runtime:
         """Make this process the one that runs the model for others; return its scorer."""
         if (server := running_server()) is not None:
             configure_logging(self.settings)
+            end_with_the_parent()
             stop_last(server, self.settings)
         return self.load_scorer()
 

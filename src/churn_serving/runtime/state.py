@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from churn_serving.inference.resilience import OPEN
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from churn_serving.telemetry.metrics import Metrics
     from churn_serving.telemetry.process import Process, Siblings
 
-__all__ = ["Phase", "ServiceState"]
+__all__ = ["BENTOML_PROBES", "LIVENESS", "PROBES", "READINESS", "Phase", "ServiceState"]
+
+LIVENESS: Final = "/health"
+READINESS: Final = "/health/ready"
+BENTOML_PROBES: Final = ("/livez", "/readyz")
+PROBES: Final = frozenset((LIVENESS, READINESS, *BENTOML_PROBES))
+"""Where health is asked for: no traffic, and no secret."""
 
 Phase: TypeAlias = Literal["loading", "ready", "draining", "failed", "degraded"]
 

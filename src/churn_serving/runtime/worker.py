@@ -16,6 +16,8 @@ from churn_serving.errors import BreakerOpenError, ChurnServingError, RunnerUnre
 from churn_serving.inference.prediction import Predictor
 from churn_serving.inference.resilience import CLOSED, HALF_OPEN, OPEN
 from churn_serving.runtime.connections import Connections, running_server
+from churn_serving.runtime.parent import end_with_the_parent
+from churn_serving.runtime.state import PROBES
 from churn_serving.telemetry.log import configure_logging, flush_logging
 from churn_serving.telemetry.metrics import (
     BREAKER_OPENED,
@@ -74,6 +76,7 @@ class Worker:
             process=state.process,
             siblings=state.siblings,
             log_interval=settings.log_interval_seconds,
+            no_traffic=PROBES,
             gauges=self._set_gauges,
         )
 
@@ -82,6 +85,7 @@ class Worker:
         server = running_server()
         if server is not None:
             configure_logging(self._settings)
+            end_with_the_parent()
             self._connections = Connections(server, state=self._state, settings=self._settings)
 
     def load(self, load: Callable[[], Runner]) -> None:
@@ -206,12 +210,14 @@ class Worker:
         )
 
     def _give_up(self, what: str, error: Exception) -> None:
-        # Ours are sentences for people; what is behind them, and others, needs its traceback.
+        # Ours are sentences for people; what is behind them, and others, needs its traceback. A
+        # stranger's text may name what is nobody's business outside.
         ours = isinstance(error, ChurnServingError)
-        self._state.failure = f"{what}: {error if ours else type(error).__name__}"
+        kind = type(error).__name__
+        self._state.failure = f"{what}: {error if ours else kind + ' (the log says more)'}"
         logger.critical(
             "%s; the service stays up, not ready",
-            self._state.failure.rstrip("."),
+            f"{what}: {error if ours else f'{kind}: {error}'}".rstrip("."),
             exc_info=error.__cause__ if ours else error,
         )
 

@@ -57,13 +57,18 @@ class Siblings:
     to the platform, which only knows the container: the workers that remain must say so.
     """
 
-    PATIENCE_SECONDS: Final = 10.0
+    PATIENCE: Final = 3
+    """Looks in a row that must find one missing: a replacement takes no longer.
+
+    Looks, not seconds: after a pause of the whole machine nobody has looked for long, which says
+    nothing of the workers.
+    """
 
     def __init__(self, *, expected: int) -> None:
         self._parent = psutil.Process().parent()
         self._expected = expected
-        self._complete_at = time.monotonic()
         self._were_complete = False
+        self._missed = 0
 
     def refresh(self) -> None:
         """Count them. Takes milliseconds on a machine with many processes."""
@@ -75,13 +80,15 @@ class Siblings:
             ]
         except (OSError, psutil.Error):
             # Nothing can be said of them; this one is alive in any case.
-            self._complete_at = time.monotonic()
+            self._missed = 0
             return
         if len(running) >= self._expected:
             self._were_complete = True
-            self._complete_at = time.monotonic()
+            self._missed = 0
+        else:
+            self._missed += 1
 
     @property
     def one_is_missing(self) -> bool:
         """Whether one of them has been dead for longer than a replacement takes."""
-        return self._were_complete and time.monotonic() - self._complete_at > self.PATIENCE_SECONDS
+        return self._were_complete and self._missed >= self.PATIENCE

@@ -24,7 +24,7 @@ from churn_serving.telemetry.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from churn_serving.telemetry.exposition import Exchange
     from churn_serving.telemetry.metrics import Metrics
@@ -47,6 +47,7 @@ class Reporter:
         process: This worker's own figures.
         siblings: The other workers.
         log_interval: Seconds between two lines about the traffic.
+        no_traffic: Routes that those lines leave out.
         gauges: Sets the gauges that only the service knows.
     """
 
@@ -58,6 +59,7 @@ class Reporter:
         process: Process,
         siblings: Siblings,
         log_interval: float,
+        no_traffic: Collection[str],
         gauges: Callable[[], None],
     ) -> None:
         self._metrics = metrics
@@ -65,6 +67,7 @@ class Reporter:
         self._process = process
         self._siblings = siblings
         self._log_interval = log_interval
+        self._no_traffic = no_traffic
         self._gauges = gauges
         self._logged = _Traffic()
         self._logged_at = monotonic()
@@ -112,7 +115,7 @@ class Reporter:
 
     def _log_traffic(self) -> None:
         """Log what has happened since the last such line, if anything has."""
-        now = _Traffic.of(self._metrics)
+        now = _Traffic.of(self._metrics, self._no_traffic)
         past = now - self._logged
         seconds = monotonic() - self._logged_at
         self._logged, self._logged_at = now, monotonic()
@@ -134,10 +137,12 @@ class _Traffic:
     model_seconds: float = 0.0
 
     @classmethod
-    def of(cls, metrics: Metrics) -> _Traffic:
+    def of(cls, metrics: Metrics, no_traffic: Collection[str]) -> _Traffic:
         totals = dict.fromkeys(cls.__slots__, 0.0)
         for family, labels, sample in metrics:
             if family is HTTP_DURATION and isinstance(sample, Histogram):
+                if labels[0] in no_traffic:
+                    continue
                 count = sum(sample.counts)
                 totals["requests"] += count
                 totals["request_seconds"] += sample.total
