@@ -5,12 +5,12 @@ An instance is made once, by ``service.py``, and passed to whoever needs it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from difflib import get_close_matches
 from typing import Annotated, Final, Literal, Self, TypeAlias
 
-import joblib
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -21,19 +21,16 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from churn_serving.cpus import available_cpus
 from churn_serving.errors import SettingsError
 
-__all__ = ["ENV_PREFIX", "Settings", "available_cpus", "load_settings"]
+__all__ = ["DIGEST_OF_NOTHING", "ENV_PREFIX", "Settings", "load_settings"]
 
 ENV_PREFIX = "CHURN_"
 
 
-def available_cpus() -> int:
-    """Return the CPUs this process may use: affinity and cgroup limits respected."""
-    return int(joblib.cpu_count())
-
-
 _NEARLY: Final = 0.9
+DIGEST_OF_NOTHING: Final = f"sha256:{hashlib.sha256().hexdigest()}"
 _KEY_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _ORIGIN: Final = re.compile(r"https?://[^/\s,*]+")
 
@@ -52,6 +49,8 @@ def _is_key_digest(value: str) -> str:
     # A key itself would stand in process listings and crash reports.
     if not _KEY_DIGEST.fullmatch(value):
         raise ValueError("each must be sha256: and 64 hexadecimal digits; make api-key writes one")
+    if value == DIGEST_OF_NOTHING:
+        raise ValueError("one is the digest of an empty key, which everybody has")
     return value
 
 

@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import inf
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -244,6 +246,21 @@ def test_a_line_that_cannot_be_written_harms_no_other(
     ours.info("next")
     assert as_json.event["message"] == "next"
     assert "not a word" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stdout", [None, "/dev/full"])
+def test_a_process_without_a_place_for_its_log_does_without(
+    stdout: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = Path(stdout).open("w", buffering=1, encoding="utf-8") if stdout else None
+    monkeypatch.setattr(sys, "stdout", stream)
+    configure_logging(Settings())
+    ours.info("nobody reads this")
+    flush_logging()
+    if stream is not None:
+        with suppress(OSError):
+            stream.close()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", ["bentoml", "bentoml.serve", "uvicorn.error", "circus", "asyncio"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import SettingsError, UnauthorizedError
 from churn_serving.http.pages import METRICS
 from churn_serving.runtime.state import PROBES
+from churn_serving.settings import DIGEST_OF_NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,7 @@ __all__ = ["Keys", "key_digests"]
 
 _COMMENT: Final = "#"
 _DIGEST: Final = "sha256:"
+_DIGITS: Final = re.compile(r"[0-9a-f]{64}")
 _BEARER: Final = b"bearer "
 
 
@@ -30,32 +33,41 @@ def key_digests(settings: Settings) -> tuple[bytes, ...]:
     """
     digests = [bytes.fromhex(key.removeprefix(_DIGEST)) for key in settings.api_keys]
     if settings.api_keys_file is not None:
+        # An editor may put a byte order mark before the first key.
         try:
-            text = settings.api_keys_file.read_text(encoding="utf-8")
-            lines = [
-                line
-                for line in map(str.strip, text.splitlines())
-                if line and not line.startswith(_COMMENT)
-            ]
-            digests += [_digest(line) for line in lines]
+            text = settings.api_keys_file.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise SettingsError(
-                f"CHURN_API_KEYS_FILE cannot be read ({type(error).__name__}); "
-                "it needs one key, or sha256: and its digest, in each line."
+                f"CHURN_API_KEYS_FILE cannot be read ({type(error).__name__}); it needs one key, "
+                "or sha256: and its digest, in each line of a UTF-8 text."
             ) from None
-        if not lines:
+        lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
+        keys = [(number, line) for number, line in lines if line and not line.startswith(_COMMENT)]
+        if not keys:
             raise SettingsError("CHURN_API_KEYS_FILE has no key in it.")
+        digests += [_digest(line, number) for number, line in keys]
     return tuple(digests)
 
 
-def _digest(line: str) -> bytes:
-    """Return the digest of a key, or the one that stands there in its place."""
-    if not line.startswith(_DIGEST):
+def _digest(line: str, number: int) -> bytes:
+    """Return the digest of a key, or the one that stands there in its place.
+
+    Raises:
+        SettingsError: What stands there can be neither; the message names the line, not the key.
+    """
+    if not line.lower().startswith(_DIGEST):
+        if not line.isprintable():
+            raise SettingsError(
+                f"CHURN_API_KEYS_FILE, line {number}: a key has no control characters."
+            )
         return hashlib.sha256(line.encode()).digest()
-    digest = bytes.fromhex(line.removeprefix(_DIGEST))
-    if len(digest) != hashlib.sha256().digest_size:
-        raise ValueError("not a SHA-256 digest")
-    return digest
+    digits = line[len(_DIGEST) :].strip().lower()
+    if not _DIGITS.fullmatch(digits) or f"{_DIGEST}{digits}" == DIGEST_OF_NOTHING:
+        raise SettingsError(
+            f"CHURN_API_KEYS_FILE, line {number}: sha256: must be followed by the 64 hexadecimal "
+            "digits of a key's digest; make api-key writes one."
+        )
+    return bytes.fromhex(digits)
 
 
 class Keys:

@@ -17,6 +17,7 @@ import numpy as np
 from bentoml.exceptions import ServiceUnavailable
 
 from churn_serving import __version__
+from churn_serving.cpus import available_cpus
 from churn_serving.errors import RunnerUnreachableError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
@@ -25,7 +26,6 @@ from churn_serving.runtime.connections import running_server, stop_last
 from churn_serving.runtime.parent import end_with_the_parent
 from churn_serving.runtime.state import ServiceState
 from churn_serving.runtime.worker import Worker
-from churn_serving.settings import available_cpus
 from churn_serving.telemetry.exposition import Exchange
 from churn_serving.telemetry.log import configure_logging
 from churn_serving.telemetry.metrics import BUILD_INFO, MODEL_INFO, MODEL_MEMORY, Metrics

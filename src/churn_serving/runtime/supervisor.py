@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["prepare_supervisor"]
 
 CHECK_SECONDS: Final = 0.5
+_REASONS: Final = {
+    errno.EADDRINUSE: "The port is taken; choose another one with --port.",
+    errno.EACCES: "This user may not listen on that port; choose one from 1024 with --port.",
+    errno.EADDRNOTAVAIL: "The host is no address of this machine; choose another with --host.",
+}
 NEVER: Final = -1
 """Tells circus not to look at all."""
 
@@ -24,7 +29,7 @@ def prepare_supervisor(settings: Settings) -> None:
     """Set up the process that is about to start the workers."""
     configure_logging(settings)
     _replace_dead_workers_sooner()
-    _explain_a_taken_port()
+    _explain_an_unusable_address()
 
 
 def _replace_dead_workers_sooner() -> None:
@@ -46,15 +51,15 @@ def _replace_dead_workers_sooner() -> None:
     Arbiter.__init__ = initialize_with_delay
 
 
-def _explain_a_taken_port() -> None:
-    """Let the supervisor say in one sentence that its port is taken."""
+def _explain_an_unusable_address() -> None:
+    """Let the supervisor say in one sentence why it cannot listen where it should."""
     usual = sys.excepthook
 
     def explain(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            sys.stderr.write("Error: The port is taken; choose another one with --port.\n")
+        if isinstance(error, OSError) and error.errno in _REASONS:
+            sys.stderr.write(f"Error: {_REASONS[error.errno]}\n")
         else:
             usual(kind, error, traceback)
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import queue
 import sys
 import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
+from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import structlog
 
@@ -41,16 +43,18 @@ def configure_logging(settings: Settings) -> None:
     """Send every line of this process through one handler, in place of those there were."""
     flush_logging()
     level = getattr(logging, settings.log_level.upper())
+    # A process that was started without one has nowhere to write.
+    stream = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
     as_json = settings.log_format == "json" or (
-        settings.log_format == "auto" and not sys.stdout.isatty()
+        settings.log_format == "auto" and not stream.isatty()
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_formatter(as_json=as_json))
+    handler = _Lines(stream)
+    handler.setFormatter(_formatter(as_json=as_json, colors=stream.isatty()))
     root = logging.getLogger()
     for logger in (root, *map(logging.getLogger, _FOREIGN)):
         for old in list(logger.handlers):
             # Not those of a test runner, which are of other kinds.
-            if type(old) is logging.StreamHandler:
+            if type(old) in {logging.StreamHandler, _Lines}:
                 logger.removeHandler(old)
     for name in _FOREIGN:
         logging.getLogger(name).propagate = True
@@ -70,6 +74,15 @@ def flush_logging() -> None:
         if isinstance(handler, _Background):
             root.removeHandler(handler)
             root.addHandler(handler.stop())
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """Writes lines."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Lose a line without a traceback in its place if the disk is full, or the reader gone."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Background(QueueHandler):
@@ -129,7 +142,7 @@ class _Background(QueueHandler):
         return self._target
 
 
-def _formatter(*, as_json: bool) -> logging.Formatter:
+def _formatter(*, as_json: bool, colors: bool) -> logging.Formatter:
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -141,7 +154,7 @@ def _formatter(*, as_json: bool) -> logging.Formatter:
     last: Sequence[Processor] = (
         [structlog.processors.EventRenamer("message"), structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=0)]
+        else [structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0)]
     )
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
