@@ -252,7 +252,7 @@ def test_a_line_that_cannot_be_written_harms_no_other(
 def test_a_process_without_a_place_for_its_log_does_without(
     stdout: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stream = Path(stdout).open("w", buffering=1, encoding="utf-8") if stdout else None
+    stream = Path(stdout).open("w", encoding="utf-8") if stdout else None  # noqa: SIM115 - below
     monkeypatch.setattr(sys, "stdout", stream)
     configure_logging(Settings())
     ours.info("nobody reads this")

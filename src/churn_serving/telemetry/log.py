@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import queue
 import sys
 import traceback
 from contextlib import suppress
 from datetime import UTC, datetime
 from logging.handlers import QueueHandler
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final, TextIO
 
@@ -43,13 +41,12 @@ def configure_logging(settings: Settings) -> None:
     """Send every line of this process through one handler, in place of those there were."""
     flush_logging()
     level = getattr(logging, settings.log_level.upper())
-    # A process that was started without one has nowhere to write.
-    stream = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - to the end
-    as_json = settings.log_format == "json" or (
-        settings.log_format == "auto" and not stream.isatty()
-    )
-    handler = _Lines(stream)
-    handler.setFormatter(_formatter(as_json=as_json, colors=stream.isatty()))
+    handler: logging.Handler = logging.NullHandler()
+    if sys.stdout is not None:  # as in a process that was started without one
+        terminal = sys.stdout.isatty()
+        as_json = settings.log_format == "json" or (settings.log_format == "auto" and not terminal)
+        handler = _Lines(sys.stdout)
+        handler.setFormatter(_formatter(as_json=as_json, colors=terminal))
     root = logging.getLogger()
     for logger in (root, *map(logging.getLogger, _FOREIGN)):
         for old in list(logger.handlers):
@@ -77,12 +74,17 @@ def flush_logging() -> None:
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """Writes lines."""
+    """Writes lines, as far as the disk is not full and the reader not gone."""
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Lose a line without a traceback in its place if the disk is full, or the reader gone."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or lose it without a traceback in its place."""
+        try:
+            self.stream.write(self.format(record) + self.terminator)
+            self.stream.flush()
+        except OSError:
+            pass
+        except Exception:  # noqa: BLE001 - what a line holds may raise anything
+            self.handleError(record)
 
 
 class _Background(QueueHandler):
