@@ -32,7 +32,7 @@ from churn_serving.errors import (
     ScoringError,
 )
 from churn_serving.features.rows import Row, feature_matrix, verification_matrix
-from churn_serving.inference.resilience import CLOSED, OPEN, DurationEstimate
+from churn_serving.inference.resilience import CLOSED, OPEN, DurationEstimate, Overrun
 from churn_serving.schema import MAX_BATCH_ITEMS
 
 if TYPE_CHECKING:
@@ -51,9 +51,6 @@ ScoreBatch: TypeAlias = "Callable[[FloatArray], Awaitable[FloatArray]]"
 
 INLINE_SECONDS: Final = 500e-6
 """A scorer that takes less than this for a full batch never needs a thread of its own."""
-
-MARGIN: Final = 0.1
-"""Share of the time until a deadline that no work is planned for: estimates are only that."""
 
 
 HANGING: Final = 2.0
@@ -156,11 +153,15 @@ class InlineRunner:
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    """One caller's rows, when they came, until when they matter, and where the answer goes."""
+    """One caller's rows, when they came, until when they matter, and where the answer goes.
+
+    ``foreseen`` is how long it was to take, in seconds; 0 if nothing was before it.
+    """
 
     rows: list[Row]
     queued_at: float
     deadline: float
+    foreseen: float
     answer: asyncio.Future[list[float]]
     waiting: bool = True
 
@@ -199,6 +200,7 @@ class BatchingRunner:
         self._timeout = timeout
         self._metrics = metrics
         self._batch_duration = DurationEstimate(batch_seconds)
+        self._overrun = Overrun()
         self._queue: deque[_Job] = deque()
         self._scoring_since: float | None = None
         self._worker: asyncio.Task[None] | None = None
@@ -230,9 +232,9 @@ class BatchingRunner:
         deadline = min(context.deadline(), now + self._timeout)
         if deadline <= now:
             raise _too_late()
-        self._admit(len(rows), now, deadline)
+        foreseen = self._admit(len(rows), now, deadline)
         loop = asyncio.get_running_loop()
-        job = _Job(rows, now, deadline, loop.create_future())
+        job = _Job(rows, now, deadline, foreseen, loop.create_future())
         self._queue.append(job)
         self.queue_depth += len(rows)
         if self._worker is None:
@@ -247,21 +249,27 @@ class BatchingRunner:
                 self._queue.remove(job)
                 self._leave(job)
 
-    def _admit(self, rows: int, now: float, deadline: float) -> None:
-        """Refuse what is likely to be too late, so that nothing accepted has to be."""
+    def _admit(self, rows: int, now: float, deadline: float) -> float:
+        """Refuse what may be too late, so that nothing accepted has to be.
+
+        Returns how long it should take, in seconds; 0 if nothing is before it.
+        """
         if self.queue_depth + rows > self.queue_capacity:
             raise QueueFullError(
                 "Too many customers are waiting for the model.",
                 retry_after=self._seconds_until_scored(0, now),
             )
         # With nothing before it, a row is always tried: a model that was slow may not be any more.
+        foreseen = 0.0
         if self._scoring_since is not None or self._queue:
-            late = self._seconds_until_scored(rows, now) - (deadline - now) * (1 - MARGIN)
+            foreseen = self._seconds_until_scored(rows, now)
+            late = foreseen * self._overrun.factor - (deadline - now)
             if late > 0:
                 raise DeadlineUnreachableError(
                     "There is too much work to answer in time.", retry_after=late
                 )
         self.breaker.admit()
+        return foreseen
 
     def _seconds_until_scored(self, rows: int, now: float) -> float:
         """Return how long it will take to score what waits and ``rows`` more."""
@@ -290,6 +298,7 @@ class BatchingRunner:
         while self._queue:
             job = self._queue[0]
             if job.deadline <= now:
+                self._overrun.observe(now - job.queued_at, job.foreseen)
                 _settle(job, _too_late())
             elif self.breaker.state is OPEN:
                 _settle(job, self.breaker.refusal())
@@ -344,6 +353,7 @@ class BatchingRunner:
         for job in jobs:
             part = scored[first : first + len(job.rows)]
             first += len(job.rows)
+            self._overrun.observe(now - job.queued_at, job.foreseen)
             try:
                 _settle(job, _probabilities(part, len(job.rows)))
             except Exception as error:  # noqa: BLE001 - a model may return anything

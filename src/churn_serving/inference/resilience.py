@@ -16,7 +16,15 @@ from churn_serving.errors import BreakerOpenError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["CLOSED", "HALF_OPEN", "OPEN", "BreakerState", "CircuitBreaker", "DurationEstimate"]
+__all__ = [
+    "CLOSED",
+    "HALF_OPEN",
+    "OPEN",
+    "BreakerState",
+    "CircuitBreaker",
+    "DurationEstimate",
+    "Overrun",
+]
 
 BreakerState: TypeAlias = Literal["closed", "half_open", "open"]
 
@@ -60,6 +68,30 @@ class DurationEstimate:
         """
         seconds = self.seconds
         return seconds - elapsed if elapsed <= seconds else elapsed
+
+
+class Overrun:
+    """How many times as long as foreseen work may take.
+
+    The worst of late, which is forgotten slowly; but never less than ``LEAST``, for a model may
+    slow down by half from one call to the next, when everybody in the queue has been accepted. A
+    queue that is shorter for it costs no throughput: the next batch waits in it all the same.
+    """
+
+    LEAST: Final = 1.6
+    _FORGETTING: Final = 0.999
+    _LEAST_SECONDS: Final = 0.01
+
+    def __init__(self) -> None:
+        self.factor = self.LEAST
+
+    def observe(self, seconds: float, foreseen: float) -> None:
+        """Take note of work that has ended: what it took, and what it was to take."""
+        # What is over at once is early or late by the machine's own hiccups.
+        if foreseen > self._LEAST_SECONDS:
+            least = self.LEAST
+            forgotten = least + (self.factor - least) * self._FORGETTING
+            self.factor = max(seconds / foreseen, forgotten)
 
 
 class CircuitBreaker:
