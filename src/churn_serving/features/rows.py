@@ -39,6 +39,7 @@ __all__ = [
 Row: TypeAlias = tuple[float, ...]
 
 _EDGES: Final = 1 / 8
+"""How many of the made-up numbers are the smallest or the largest: mistakes are made there."""
 
 
 class _AsItIs(dict[float, Row]):
@@ -63,11 +64,12 @@ def row_function_of(model: type[BaseModel]) -> Callable[[BaseModel], Row]:
     names = tuple(model.model_fields)
     categories = categories_of(model)
     first = tuple(takewhile(lambda name: name not in categories, names))
-    # An itemgetter of one name returns no tuple, and one of none cannot be made.
-    take: Callable[[dict[str, Any]], Row] = itemgetter(*first) if first[1:] else lambda _: ()
+    if len(first) == 1:  # an itemgetter of one name returns no tuple
+        first = ()
+    take: Callable[[dict[str, Any]], Row] = itemgetter(*first) if first else lambda _: ()
     tables = tuple(
         (name, _one_hot(categories[name]) if name in categories else _AsItIs())
-        for name in names[len(first) if first[1:] else 0 :]
+        for name in names[len(first) :]
     )
 
     def row_of(customer: BaseModel) -> Row:
