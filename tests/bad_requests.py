@@ -62,10 +62,11 @@ def wrong_values() -> dict[str, dict[str, str]]:
     bounds = bounds_of(Customer)
     wrong: dict[str, dict[str, str]] = {}
     for name, schema_field in Customer.model_fields.items():
-        values = {"null": "null", "an object": "{}", "an array": "[1]", "text": f'"{ECHO}"'}
+        values = {"an object": "{}", "an array": "[1]"}
         if name in CATEGORIES:
             known = CATEGORIES[name][0]
             values |= {
+                "an unknown value": f'"{ECHO}"',
                 "a number": "0",
                 "a boolean": "false",
                 "empty text": '""',
@@ -74,7 +75,7 @@ def wrong_values() -> dict[str, dict[str, str]]:
                 "a space in front": f'" {known}"',
             }
         elif schema_field.annotation is bool:
-            values |= {"1": "1", "0.0": "0.0", "true in text": '"true"'}
+            values |= {"1": "1", "0.0": "0.0", "true in text": '"true"', "text": f'"{ECHO}"'}
         else:
             whole = schema_field.annotation is int
             low, high = bounds[name]
@@ -82,6 +83,7 @@ def wrong_values() -> dict[str, dict[str, str]]:
                 (low - 1, high + 1) if whole else (nextafter(low, -inf), nextafter(high, inf))
             )
             values |= {
+                "text": f'"{ECHO}"',
                 "a boolean": "true",
                 "a number in text": f'"{low}"',
                 "NaN": "NaN",
@@ -90,7 +92,7 @@ def wrong_values() -> dict[str, dict[str, str]]:
                 "1e400": "1e400",
                 "1e308": "1e308",
                 "a number of 400 digits": "1" + "0" * 399,
-                "negative": "-4711.25",
+                "far below": str(low - 4711),
                 "just below": str(below),
                 "just above": str(above),
             }
@@ -108,6 +110,7 @@ _FIELDS: Final = [
     for name, values in WRONG_VALUES.items()
     for request in [
         BadRequest(f"{name} missing", _without(name), loc=(name,)),
+        BadRequest(f"{name} null", raw(**{name: "null"}), loc=(name,)),
         *(
             BadRequest(f"{name}: {what}", raw(**{name: value}), loc=(name,))
             for what, value in values.items()

@@ -203,7 +203,7 @@ SWAPPED = (*COLUMN_NAMES[:4], COLUMN_NAMES[5], COLUMN_NAMES[4], *COLUMN_NAMES[6:
     ("columns", "difference"),
     [
         (COLUMN_NAMES[1:], f"it does not know '{COLUMN_NAMES[0]}'"),
-        (COLUMN_NAMES[:-2], "it does not know 'payment_method=bank', 'payment_method=credit'"),
+        (COLUMN_NAMES[:-2], f"it does not know '{COLUMN_NAMES[-2]}', '{COLUMN_NAMES[-1]}'"),
         ((*COLUMN_NAMES, "gender"), "it needs 'gender'"),
         (
             ("gender", "region=north", *COLUMN_NAMES[1:]),
