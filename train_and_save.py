@@ -156,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         metavar="FILE",
-        help="a CSV or Parquet table: the raw Telco columns, or the 8 features and 'churn' "
+        help="a CSV or Parquet table: the raw Telco columns, or a customer's fields and 'churn' "
         "(default: the public Telco table)",
     )
     parser.add_argument("--model", choices=MODELS, default="auto", help="default: %(default)s")

@@ -17,18 +17,6 @@ from urllib.request import Request, urlopen
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-CUSTOMER = {
-    "tenure_months": 2,
-    "monthly_charges": 70.7,
-    "total_charges": 151.65,
-    "num_products": 2,
-    "has_phone_service": True,
-    "has_internet": True,
-    "contract_type": "month-to-month",
-    "payment_method": "electronic",
-}
-BROKEN = CUSTOMER | {"tenure_months": "do-not-repeat-me"}
-
 SHAPE = {"error", "detail"}
 
 Call: TypeAlias = "Callable[[str, object], tuple[int, Mapping[str, str], Any]]"
@@ -43,19 +31,22 @@ def checks(call: Call) -> Iterator[tuple[str, bool]]:
     status, _, body = call("/health/ready", None)
     yield "GET /health/ready is ready", status == 200 and body["model_loaded"] is True
     version = body["model_version"]
-    status, _, body = call("/predict", CUSTOMER)
+    status, _, body = call("/openapi.json", None)
+    customer = body["components"]["schemas"]["Customer"]["example"]
+    yield "GET /openapi.json has an example", status == 200
+    status, _, body = call("/predict", customer)
     yield "POST /predict answers", status == 200 and body["model_tag"].endswith(f":{version}")
     churn = body["churn_probability"]
     yield "with a probability", 0 <= churn <= 1 and body["churn_prediction"] in {0, 1}
-    status, _, body = call("/api/v1/predict", CUSTOMER)
+    status, _, body = call("/api/v1/predict", customer)
     yield "POST /api/v1/predict agrees", status == 200 and body["probability"]["churn"] == churn
-    status, _, body = call("/api/v1/predict/batch", {"items": [CUSTOMER] * 100})
+    status, _, body = call("/api/v1/predict/batch", {"items": [customer] * 100})
     same = {result["probability"]["churn"] for result in body.get("results", [])}
     yield (
         "POST /api/v1/predict/batch agrees for 100",
         status == 200 and body["batch_size"] == 100 and all(abs(p - churn) < 1e-9 for p in same),
     )
-    status, _, body = call("/predict", BROKEN)
+    status, _, body = call("/predict", customer | {"tenure_months": "do-not-repeat-me"})
     named = [failure["loc"] for failure in body.get("detail", [])]
     yield (
         "a text for a number gets 422, with the field",

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from math import inf, nextafter
 from typing import Any, Final
+
+from churn_serving.features.columns import CATEGORIES, bounds_of
+from churn_serving.schema import EXAMPLE, Customer
 
 PREDICT: Final = "/predict"
 PREDICT_V1: Final = "/api/v1/predict"
 BATCH: Final = "/api/v1/predict/batch"
 
-CUSTOMER: Final[dict[str, Any]] = {
-    "tenure_months": 2,
-    "monthly_charges": 70.7,
-    "total_charges": 151.65,
-    "num_products": 2,
-    "has_phone_service": True,
-    "has_internet": True,
-    "contract_type": "month-to-month",
-    "payment_method": "electronic",
-}
+CUSTOMER: Final[dict[str, Any]] = dict(EXAMPLE)
 JSON: Final = {"content-type": "application/json"}
 ECHO: Final = "do-not-repeat-me"
 
@@ -48,7 +43,7 @@ class BadRequest:
         return self.name
 
 
-def _raw(**changes: str) -> bytes:
+def raw(**changes: str) -> bytes:
     """Return the customer as JSON, some values replaced by raw JSON text."""
     values = {name: json.dumps(value) for name, value in CUSTOMER.items()} | changes
     return ("{" + ", ".join(f'"{name}": {value}' for name, value in values.items()) + "}").encode()
@@ -62,60 +57,74 @@ def _items(count: int) -> bytes:
     return json.dumps({"items": [CUSTOMER] * count}).encode()
 
 
-# What is wrong for every field of a type, as raw JSON.
-_WRONG: Final = {
-    "an object": "{}",
-    "an array": "[1]",
-}
-_WRONG_NUMBER: Final = _WRONG | {
-    "a boolean": "true",
-    "a number in text": '"2"',
-    "text": f'"{ECHO}"',
-    "NaN": "NaN",
-    "Infinity": "Infinity",
-    "-Infinity": "-Infinity",
-    "1e400": "1e400",
-    "negative": "-1",
-}
-_WRONG_BOOLEAN: Final = _WRONG | {"1": "1", "0.0": "0.0", "text": '"true"'}
-_WRONG_CATEGORY: Final = _WRONG | {
-    "an unknown value": f'"{ECHO}"',
-    "a number": "0",
-    "a boolean": "false",
-    "empty text": '""',
-}
-_WRONG_VALUES: Final[dict[str, dict[str, str]]] = {
-    "tenure_months": _WRONG_NUMBER | {"a fraction": "24.5", "just above": "121"},
-    "monthly_charges": _WRONG_NUMBER | {"just below": "-0.0000001", "just above": "500.0000001"},
-    "total_charges": _WRONG_NUMBER
-    | {"just below": "-0.0000001", "less than monthly_charges": "70.69"},
-    "num_products": _WRONG_NUMBER | {"a fraction": "2.5", "just below": "0", "just above": "11"},
-    "has_phone_service": _WRONG_BOOLEAN,
-    "has_internet": _WRONG_BOOLEAN,
-    "contract_type": _WRONG_CATEGORY | {"the wrong case": '"Month-to-month"'},
-    "payment_method": _WRONG_CATEGORY | {"the wrong case": '"ELECTRONIC"'},
-}
+def wrong_values() -> dict[str, dict[str, str]]:
+    """Return for each field of the schema what is wrong with a value, and the value as raw JSON."""
+    bounds = bounds_of(Customer)
+    wrong: dict[str, dict[str, str]] = {}
+    for name, schema_field in Customer.model_fields.items():
+        values = {"an object": "{}", "an array": "[1]"}
+        if name in CATEGORIES:
+            known = CATEGORIES[name][0]
+            values |= {
+                "an unknown value": f'"{ECHO}"',
+                "a number": "0",
+                "a boolean": "false",
+                "empty text": '""',
+                "the wrong case": f'"{known.capitalize()}"',
+                "capitals": f'"{known.upper()}"',
+                "a space in front": f'" {known}"',
+            }
+        elif schema_field.annotation is bool:
+            values |= {"1": "1", "0.0": "0.0", "true in text": '"true"', "text": f'"{ECHO}"'}
+        else:
+            whole = schema_field.annotation is int
+            low, high = bounds[name]
+            below, above = (
+                (low - 1, high + 1) if whole else (nextafter(low, -inf), nextafter(high, inf))
+            )
+            values |= {
+                "text": f'"{ECHO}"',
+                "a boolean": "true",
+                "a number in text": f'"{low}"',
+                "NaN": "NaN",
+                "Infinity": "Infinity",
+                "-Infinity": "-Infinity",
+                "1e400": "1e400",
+                "1e308": "1e308",
+                "a number of 400 digits": "1" + "0" * 399,
+                "far below": str(low - 4711),
+                "just below": str(below),
+                "just above": str(above),
+            }
+            if whole:
+                values |= {"a fraction": f"{low}.5", "a point": f"{low}.0", "an exponent": "1e0"}
+        wrong[name] = values
+    wrong["total_charges"]["less than monthly_charges"] = str(CUSTOMER["monthly_charges"] - 0.01)
+    return wrong
+
+
+WRONG_VALUES: Final = wrong_values()
 
 _FIELDS: Final = [
     request
-    for name, values in _WRONG_VALUES.items()
+    for name, values in WRONG_VALUES.items()
     for request in [
         BadRequest(f"{name} missing", _without(name), loc=(name,)),
-        BadRequest(f"{name} null", _raw(**{name: "null"}), loc=(name,)),
+        BadRequest(f"{name} null", raw(**{name: "null"}), loc=(name,)),
         *(
-            BadRequest(f"{name}: {what}", _raw(**{name: raw}), loc=(name,))
-            for what, raw in values.items()
+            BadRequest(f"{name}: {what}", raw(**{name: value}), loc=(name,))
+            for what, value in values.items()
         ),
     ]
 ]
 
 _BODIES: Final = [
-    BadRequest("an extra field", _raw(churn_reason=f'"{ECHO}"'), loc=("churn_reason",)),
+    BadRequest("an extra field", raw(churn_reason=f'"{ECHO}"'), loc=("churn_reason",)),
     BadRequest("an array of customers", json.dumps([CUSTOMER]).encode(), loc=()),
     BadRequest("text instead of an object", b'"a customer"', loc=()),
     BadRequest("a number instead of an object", b"42", loc=()),
     BadRequest("null instead of an object", b"null", loc=()),
-    BadRequest("an empty object", b"{}", loc=("tenure_months",)),
+    BadRequest("an empty object", b"{}", loc=(next(iter(CUSTOMER)),)),
     BadRequest("an empty body", b"", 400),
     BadRequest("white space", b"  \n ", 400),
     BadRequest("not JSON", b"tenure_months=2", 400),
@@ -128,8 +137,8 @@ _BODIES: Final = [
     BadRequest("a byte order mark", b"\xef\xbb\xbf" + json.dumps(CUSTOMER).encode(), 400),
     BadRequest("deep arrays", b"[" * 100_000, 400),
     BadRequest("deep objects", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, 400),
-    BadRequest("a number of 100 digits", _raw(tenure_months="9" * 100), loc=("tenure_months",)),
-    BadRequest("a number of 5,000 digits", _raw(tenure_months="9" * 5000), 400),
+    BadRequest("a number of 100 digits", raw(tenure_months="9" * 100), loc=("tenure_months",)),
+    BadRequest("a number of 5,000 digits", raw(tenure_months="9" * 5000), 400),
 ]
 
 _MEDIA_TYPES: Final = [

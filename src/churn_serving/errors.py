@@ -5,7 +5,8 @@
     ├── DataError                     a training table was refused
     ├── ModelError
     │   ├── ModelNotFoundError        the store has no such model
-    │   └── ModelCorruptedError       the stored files are not the ones that were registered
+    │   ├── ModelCorruptedError       the stored files are not the ones that were registered
+    │   └── ModelMismatchError        the model was trained with other columns than the code makes
     ├── RequestError                  the caller's fault; ``detail`` says where
     │   ├── MalformedBodyError        not JSON
     │   ├── BodyTooLargeError         over the body limit
@@ -50,6 +51,7 @@ __all__ = [
     "MalformedHeaderError",
     "ModelCorruptedError",
     "ModelError",
+    "ModelMismatchError",
     "ModelNotFoundError",
     "NotReadyError",
     "OverloadedError",
@@ -96,6 +98,10 @@ class ModelNotFoundError(ModelError):
 
 class ModelCorruptedError(ModelError):
     """The stored files differ from the ones that were registered."""
+
+
+class ModelMismatchError(ModelError):
+    """The model was trained with other columns than this code makes of a customer."""
 
 
 class RequestError(ChurnServingError):

@@ -58,7 +58,11 @@ class Customer(Request):
     ]
     total_charges: Annotated[
         float,
-        Field(ge=0, description="All charges so far, in dollars; at least monthly_charges."),
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="All charges so far, in dollars; at least monthly_charges.",
+        ),
     ]
     num_products: Annotated[
         int,

@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from churn_serving.features.columns import CONTRACT_TYPES, PAYMENT_METHODS
+from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
 from churn_serving.learning import training
 from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
 from churn_serving.learning.training import CANDIDATES, TrainingResult, train
 from churn_serving.model.artifact import save_artifact
+from churn_serving.schema import EXAMPLE, Customer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -83,21 +84,17 @@ def small(telco: Dataset) -> Dataset:
 
 @pytest.fixture
 def own(small: Dataset) -> pd.DataFrame:
-    """The same customers as a table of the eight features, in their natural types."""
-    X, y = small.X, small.y
-    return pd.DataFrame(
-        {
-            "tenure_months": X[:, 0].astype(int),
-            "monthly_charges": X[:, 1],
-            "total_charges": X[:, 2],
-            "num_products": X[:, 3].astype(int),
-            "has_phone_service": X[:, 4].astype(bool),
-            "has_internet": X[:, 5].astype(bool),
-            "contract_type": np.array(CONTRACT_TYPES)[X[:, 6:9].argmax(axis=1)],
-            "payment_method": np.array(PAYMENT_METHODS)[X[:, 9:].argmax(axis=1)],
-            "churn": y,
-        }
-    )
+    """The same customers as a table of the schema's fields, in their natural types."""
+    columns = dict(zip(COLUMN_NAMES, small.X.T, strict=True))
+    table = {
+        name: columns[name].astype(field.annotation)
+        for name, field in Customer.model_fields.items()
+        if name not in CATEGORIES
+    } | {
+        name: np.array(values)[np.argmax([columns[f"{name}={value}"] for value in values], axis=0)]
+        for name, values in CATEGORIES.items()
+    }
+    return pd.DataFrame(table | {"churn": small.y})
 
 
 @pytest.fixture(scope="session")
@@ -164,13 +161,13 @@ def store_files() -> Callable[[], dict[str, bytes]]:
 
 @pytest.fixture
 def customer() -> dict[str, Any]:
-    """A valid request body."""
+    """A valid request body, in every field other than the documentation's where that matters."""
     return {
+        **EXAMPLE,
         "tenure_months": 24,
         "monthly_charges": 70.5,
         "total_charges": 1692.0,
         "num_products": 3,
-        "has_phone_service": True,
         "has_internet": False,
         "contract_type": "one-year",
         "payment_method": "credit",

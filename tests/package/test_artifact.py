@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
+from churn_serving.errors import ModelCorruptedError, ModelMismatchError, ModelNotFoundError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.model.artifact import (
     MODEL_NAME,
@@ -194,6 +194,46 @@ def test_a_model_without_checksums_is_refused(logistic: Fitted, model_name: str)
     )
     with pytest.raises(ModelCorruptedError, match=r"saved_model\.pkl"):
         load_artifact(tag)
+
+
+SWAPPED = (*COLUMN_NAMES[:4], COLUMN_NAMES[5], COLUMN_NAMES[4], *COLUMN_NAMES[6:])
+
+
+@pytest.mark.parametrize(
+    ("columns", "difference"),
+    [
+        (COLUMN_NAMES[1:], f"it does not know '{COLUMN_NAMES[0]}'"),
+        (COLUMN_NAMES[:-2], f"it does not know '{COLUMN_NAMES[-2]}', '{COLUMN_NAMES[-1]}'"),
+        ((*COLUMN_NAMES, "gender"), "it needs 'gender'"),
+        (
+            ("gender", "region=north", *COLUMN_NAMES[1:]),
+            f"it does not know '{COLUMN_NAMES[0]}' and needs 'gender', 'region=north'",
+        ),
+        (SWAPPED, f"it has '{COLUMN_NAMES[5]}' where '{COLUMN_NAMES[4]}' is now"),
+    ],
+)
+@pytest.mark.parametrize("look_up", [find_model, load_artifact])
+def test_a_model_of_other_columns_is_refused_by_what_is_different(
+    *,
+    columns: tuple[str, ...],
+    difference: str,
+    look_up: Callable[[str], object],
+    logistic: Fitted,
+    model_name: str,
+) -> None:
+    tag = save_artifact(
+        estimator=logistic.estimator,
+        scaler=logistic.scaler,
+        threshold=0.5,
+        measured={"column_names": list(columns)},
+        name=model_name,
+    )
+    with pytest.raises(ModelMismatchError) as refused:
+        look_up(tag)
+    assert str(refused.value) == (
+        f"The model '{tag}' was trained with other columns than this code makes: {difference}; "
+        f"train a new model with: {COMMAND}"
+    )
 
 
 class _Intruder:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from churn_serving.features.columns import FloatArray
     from churn_serving.learning.dataset import Dataset
 
 RAW_CATEGORIES = {
@@ -65,6 +66,15 @@ def _spoiled(table: pd.DataFrame, column: str, value: str | float, rows: int = 1
     return spoiled
 
 
+def column(X: FloatArray, name: str) -> FloatArray:
+    """Return a column of the feature matrix."""
+    return X[:, COLUMN_NAMES.index(name)]
+
+
+def test_every_field_is_made_of_columns_of_the_raw_table() -> None:
+    assert dataset._RAW.keys() == set(FEATURE_NAMES)
+
+
 def test_the_public_table_has_7043_customers_of_whom_26_54_percent_left(telco: Dataset) -> None:
     assert telco.rows == 7043
     assert telco.X.shape == (7043, len(COLUMN_NAMES))
@@ -76,7 +86,7 @@ def test_the_public_table_has_7043_customers_of_whom_26_54_percent_left(telco: D
 
 
 def test_the_first_public_customer_has_these_features(telco: Dataset) -> None:
-    assert dict(zip(COLUMN_NAMES, telco.X[0].tolist(), strict=True)) == {
+    features = {
         "tenure_months": 1,
         "monthly_charges": 29.85,
         "total_charges": 29.85,
@@ -91,13 +101,17 @@ def test_the_first_public_customer_has_these_features(telco: Dataset) -> None:
         "payment_method=bank": 0,
         "payment_method=credit": 0,
     }
+    row = dict(zip(COLUMN_NAMES, telco.X[0].tolist(), strict=True))
+    assert {name: row[name] for name in features} == features
     assert telco.y[0] == 0
 
 
 def test_the_eleven_public_customers_in_their_first_month_owe_that_month(telco: Dataset) -> None:
-    first_month = telco.X[telco.X[:, 0] == 0]
-    assert len(first_month) == 11
-    assert (first_month[:, 2] == first_month[:, 1]).all()
+    tenure, monthly, total = (
+        column(telco.X, name) for name in ("tenure_months", "monthly_charges", "total_charges")
+    )
+    assert (tenure == 0).sum() == 11
+    assert (total == monthly)[tenure == 0].all()
 
 
 def test_services_are_counted_as_products(raw: pd.DataFrame, tmp_path: Path) -> None:
@@ -107,11 +121,11 @@ def test_services_are_counted_as_products(raw: pd.DataFrame, tmp_path: Path) -> 
     raw.loc[1, ["PhoneService", "MultipleLines", "InternetService"]] = ["Yes", "No", "No"]
     raw.loc[1, add_ons] = "No internet service"
     raw.to_csv(tmp_path / "raw.csv", index=False)
-    assert load_dataset(tmp_path / "raw.csv").X[:2, 3].tolist() == [9, 1]
+    assert column(load_dataset(tmp_path / "raw.csv").X, "num_products")[:2].tolist() == [9, 1]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet", "pq", "PARQUET"])
-def test_a_table_of_the_eight_features_reads_like_the_raw_table_it_was_made_of(
+def test_a_table_of_the_fields_reads_like_the_raw_table_it_was_made_of(
     suffix: str, own: pd.DataFrame, small: Dataset, tmp_path: Path
 ) -> None:
     path = tmp_path / f"own.{suffix}"
@@ -138,7 +152,8 @@ def test_a_raw_parquet_table_with_gaps_and_numbers_reads_like_its_csv(
     table.loc[0, ["tenure", "TotalCharges"]] = [0.0, np.nan]
     table.to_parquet(tmp_path / "raw.parquet")
     read = load_dataset(tmp_path / "raw.parquet")
-    assert read.X[0, :3].tolist() == [0, 29.85, 29.85]
+    assert column(read.X, "tenure_months")[0] == 0
+    assert column(read.X, "total_charges")[0] == column(read.X, "monthly_charges")[0] == 29.85
     np.testing.assert_array_equal(read.X[1:], telco.X[1 : len(raw)])
 
 
@@ -167,7 +182,7 @@ def test_refuses_a_raw_table_without_one_of_its_columns(
     column: str, raw: pd.DataFrame, refusal: Callable[[pd.DataFrame], str]
 ) -> None:
     message = refusal(raw.drop(columns=column))
-    # Without 'tenure' it is no raw table: what is missing are the eight features.
+    # Without 'tenure' it is no raw table: what is missing are the schema's fields.
     missing = "Missing columns 'tenure_months'" if column == "tenure" else f"column '{column}':"
     assert missing in message
     assert "expected the columns" in message
@@ -281,6 +296,7 @@ def test_refuses_nan_and_infinity_in_the_raw_column_it_names(
         ("MonthlyCharges", "-0.01", "greater than or equal to 0"),
         ("MonthlyCharges", "500.01", "less than or equal to 500"),
         ("TotalCharges", "-5", "greater than or equal to 0"),
+        ("TotalCharges", "1000000.01", "less than or equal to 1000000"),
         ("TotalCharges", "0.01", "greater than or equal to monthly_charges"),
     ],
 )

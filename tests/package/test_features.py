@@ -1,84 +1,171 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import Field, TypeAdapter, ValidationError, create_model
 
 from churn_serving.features.columns import (
+    CATEGORIES,
     COLUMN_NAMES,
-    CONTRACT_TYPES,
     FEATURE_NAMES,
-    PAYMENT_METHODS,
+    bounds_of,
+    categories_of,
+    column_names_of,
 )
-from churn_serving.features.rows import customer_row, feature_matrix, verification_matrix
-from churn_serving.schema import Customer
+from churn_serving.features.rows import (
+    customer_row,
+    feature_matrix,
+    row_function_of,
+    verification_matrix,
+)
+from churn_serving.schema import EXAMPLE, Customer, Request
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from churn_serving.learning.dataset import Dataset
 
+# The same customers each time, however slow the machine is.
+steady = settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
-def test_the_eight_features_stand_in_the_order_of_the_contract() -> None:
-    assert FEATURE_NAMES == (
-        "tenure_months",
-        "monthly_charges",
-        "total_charges",
-        "num_products",
-        "has_phone_service",
-        "has_internet",
-        "contract_type",
-        "payment_method",
+# What the models of version 0.1 were trained with, in this order.
+COLUMNS_OF_0_1: Final = (
+    "tenure_months",
+    "monthly_charges",
+    "total_charges",
+    "num_products",
+    "has_phone_service",
+    "has_internet",
+    "contract_type=month-to-month",
+    "contract_type=one-year",
+    "contract_type=two-year",
+    "payment_method=electronic",
+    "payment_method=mailed",
+    "payment_method=bank",
+    "payment_method=credit",
+)
+
+NUMBER: Final[Any] = (float, Field(ge=-5, le=5))
+CATEGORY: Final[Any] = (Literal["low", "high"], ...)
+FLAG: Final[Any] = (bool, ...)
+
+# The schema, and schemas that it may become.
+SCHEMAS: Final[list[type[BaseModel]]] = [
+    Customer,
+    create_model("FlagAtTheEnd", __base__=Customer, flag=FLAG),
+    create_model("NumberAtTheEnd", __base__=Customer, number=NUMBER),
+    create_model("CategoryAtTheEnd", __base__=Customer, flag=FLAG, category=CATEGORY),
+    create_model("CategoryFirst", __base__=Request, category=CATEGORY, number=NUMBER),
+    create_model("OneNumberFirst", __base__=Request, number=NUMBER, category=CATEGORY, flag=FLAG),
+    create_model("NoCategory", __base__=Request, number=NUMBER, flag=FLAG),
+    create_model("OneFlag", __base__=Request, flag=FLAG),
+]
+
+
+def customers_of(model: type[BaseModel]) -> st.SearchStrategy[BaseModel]:
+    """Valid customers of a schema."""
+    categories, bounds = categories_of(model), bounds_of(model)
+
+    def values(name: str, kind: object) -> st.SearchStrategy[Any]:
+        if name in categories:
+            return st.sampled_from(categories[name])
+        if kind is bool:
+            return st.booleans()
+        low, high = bounds[name]
+        return st.integers(int(low), int(high)) if kind is int else st.floats(low, high)
+
+    def valid(customer: dict[str, Any]) -> bool:
+        try:
+            model.model_validate(customer)
+        except ValidationError:
+            return False
+        return True
+
+    fields = {name: values(name, field.annotation) for name, field in model.model_fields.items()}
+    return st.fixed_dictionaries(fields).filter(valid).map(model.model_validate)
+
+
+def naive_row(customer: BaseModel, columns: tuple[str, ...]) -> list[float]:
+    """What each column says, read from its name."""
+    row = []
+    for column in columns:
+        name, is_category, value = column.partition("=")
+        known = getattr(customer, name)
+        row.append(float(known == value) if is_category else float(known))
+    return row
+
+
+def test_the_columns_stand_in_the_order_of_the_fields_and_name_every_category_once() -> None:
+    assert len(set(COLUMN_NAMES)) == len(COLUMN_NAMES)
+    fields = [name.partition("=")[0] for name in COLUMN_NAMES]
+    assert tuple(dict.fromkeys(fields)) == FEATURE_NAMES == tuple(Customer.model_fields)
+
+
+def test_the_columns_of_version_0_1_keep_their_names_and_order() -> None:
+    assert tuple(name for name in COLUMN_NAMES if name in COLUMNS_OF_0_1) == COLUMNS_OF_0_1
+
+
+@pytest.mark.parametrize("kind", [str, float | None, list[int]])
+def test_a_field_that_no_column_would_show_to_the_model_is_no_field(kind: Any) -> None:
+    model = create_model("Model", __base__=Customer, note=(kind, ...))
+    with pytest.raises(TypeError, match="No rule makes columns of the field 'note'"):
+        column_names_of(model)
+
+
+def test_every_number_has_a_smallest_and_a_largest_value() -> None:
+    kinds = {name: field.annotation for name, field in Customer.model_fields.items()}
+    assert bounds_of(Customer).keys() == {name for name in kinds if kinds[name] in {int, float}}
+
+
+@pytest.mark.parametrize("model", SCHEMAS, ids=lambda model: model.__name__)
+@steady
+@given(data=st.data())
+def test_a_row_says_of_each_column_what_its_name_says(
+    model: type[BaseModel], data: st.DataObject
+) -> None:
+    customer = data.draw(customers_of(model))
+    assert list(row_function_of(model)(customer)) == naive_row(customer, column_names_of(model))
+
+
+@steady
+@given(customer=customers_of(Customer))
+def test_a_request_becomes_the_row_of_its_customer(customer: Customer) -> None:
+    body = TypeAdapter(Customer).dump_json(customer)
+    assert list(customer_row(Customer.model_validate_json(body))) == naive_row(
+        customer, COLUMN_NAMES
     )
-    assert CONTRACT_TYPES == ("month-to-month", "one-year", "two-year")
-    assert PAYMENT_METHODS == ("electronic", "mailed", "bank", "credit")
-
-
-def test_the_thirteen_columns_name_every_category_once() -> None:
-    assert len(COLUMN_NAMES) == len(set(COLUMN_NAMES)) == 13
-    assert COLUMN_NAMES[:6] == FEATURE_NAMES[:6]
-    assert COLUMN_NAMES[6] == "contract_type=month-to-month"
-    assert COLUMN_NAMES[-1] == "payment_method=credit"
 
 
 def test_a_customer_becomes_one_number_per_column(customer: dict[str, Any]) -> None:
     row = customer_row(Customer(**customer))
-    assert dict(zip(COLUMN_NAMES, row, strict=True)) == {
-        "tenure_months": 24,
-        "monthly_charges": 70.5,
-        "total_charges": 1692.0,
-        "num_products": 3,
-        "has_phone_service": 1,
-        "has_internet": 0,
-        "contract_type=month-to-month": 0,
-        "contract_type=one-year": 1,
-        "contract_type=two-year": 0,
-        "payment_method=electronic": 0,
-        "payment_method=mailed": 0,
-        "payment_method=bank": 0,
-        "payment_method=credit": 1,
-    }
-
-
-@pytest.mark.parametrize("contract", CONTRACT_TYPES)
-@pytest.mark.parametrize("payment", PAYMENT_METHODS)
-def test_each_category_sets_its_own_column_and_no_other(
-    contract: str, payment: str, customer: dict[str, Any]
-) -> None:
-    row = customer_row(
-        Customer(**{**customer, "contract_type": contract, "payment_method": payment})
-    )
-    on = {name for name, value in zip(COLUMN_NAMES[6:], row[6:], strict=True) if value == 1}
-    assert on == {f"contract_type={contract}", f"payment_method={payment}"}
-    assert sum(row[6:]) == 2
+    assert list(row) == naive_row(Customer(**customer), COLUMN_NAMES)
+    said = dict(zip(COLUMN_NAMES, row, strict=True))
+    assert [said[name] for name in COLUMNS_OF_0_1] == [
+        24,
+        70.5,
+        1692,
+        3,
+        1,
+        0,
+        *(0, 1, 0),
+        *(0, 0, 0, 1),
+    ]
 
 
 def test_serving_makes_the_row_that_training_made(telco: Dataset) -> None:
-    first_public_customer = (
-        '{"tenure_months": 1, "monthly_charges": 29.85, "total_charges": 29.85, "num_products": 2,'
-        ' "has_phone_service": false, "has_internet": true, "contract_type": "month-to-month",'
-        ' "payment_method": "electronic"}'
-    )
-    row = customer_row(Customer.model_validate_json(first_public_customer))
+    changes = {"tenure_months": 1, "monthly_charges": 29.85, "total_charges": 29.85}
+    first = {**EXAMPLE, **changes, "has_phone_service": False}
+    row = customer_row(Customer.model_validate_json(json.dumps(first)))
     np.testing.assert_array_equal(feature_matrix([row]), telco.X[:1])
 
 
@@ -88,7 +175,7 @@ def test_the_matrix_has_a_line_per_row_and_holds_doubles(
 ) -> None:
     row = customer_row(Customer(**customer))
     X = feature_matrix([row] * rows)
-    assert X.shape == (rows, 13)
+    assert X.shape == (rows, len(COLUMN_NAMES))
     assert X.dtype == np.float64
     assert X.tolist() == [list(row)] * rows
 
@@ -100,17 +187,20 @@ def test_a_row_of_another_length_is_no_matrix() -> None:
 
 def test_the_verification_matrix_covers_the_whole_schema() -> None:
     X = verification_matrix()
-    assert X.shape == (512, 13)
-    assert X[:, 0].min() < 5
-    assert X[:, 0].max() > 115
-    assert X[:, 1].min() < 10
-    assert X[:, 1].max() > 490
-    assert (X[:, 2] >= X[:, 1]).all()
-    assert set(X[:, 3]) == set(range(1, 11))
-    assert (X[:, 4:].min(axis=0) == 0).all()
-    assert (X[:, 4:].max(axis=0) == 1).all()
-    assert (X[:, 6:9].sum(axis=1) == 1).all()
-    assert (X[:, 9:].sum(axis=1) == 1).all()
+    assert X.shape == (512, len(COLUMN_NAMES))
+    columns = dict(zip(COLUMN_NAMES, X.T, strict=True))
+    bounds = bounds_of(Customer)
+    for name, column in columns.items():
+        low, high = bounds.get(name, (0, 1))
+        assert (column.min(), column.max()) == (low, high), name
+        if name in bounds:  # the edges come often, but most lie between
+            assert ((low < column) & (column < high)).mean() > 0.5, name
+        else:  # a flag, or a value of a category
+            assert 0.1 < column.mean() < 0.9, name
+    for name, values in CATEGORIES.items():
+        assert (sum(columns[f"{name}={value}"] for value in values) == 1).all()
+    # Many totals are where the real ones are, and a tree decides.
+    assert ((columns["total_charges"] > 10) & (columns["total_charges"] < 10_000)).mean() > 0.25
 
 
 def test_the_verification_matrix_is_the_same_each_time_for_a_seed() -> None:

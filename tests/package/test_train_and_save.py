@@ -11,13 +11,16 @@ import bentoml
 import pytest
 
 import train_and_save
+from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.learning.training import CANDIDATES
-from churn_serving.model.artifact import find_model, load_artifact
+from churn_serving.model.artifact import find_model, load_artifact, save_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+
+    from tests.package.conftest import Fitted
 
     StoreFiles = Callable[[], dict[str, bytes]]
 
@@ -246,6 +249,27 @@ def test_if_missing_reports_a_corrupted_model_instead_of_a_working_one(
     Path(bentoml.models.get(saved).path, "saved_model.pkl").write_bytes(b"")
     assert _run("--if-missing", "--name", saved.partition(":")[0]) == 1
     assert "saved_model.pkl" in capsys.readouterr().err
+
+
+def test_if_missing_says_that_the_model_there_was_trained_with_other_columns(
+    logistic: Fitted, model_name: str, store_files: StoreFiles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tag = save_artifact(
+        estimator=logistic.estimator,
+        scaler=logistic.scaler,
+        threshold=0.5,
+        measured={"column_names": [*COLUMN_NAMES, "gender"]},
+        name=model_name,
+    )
+    before = store_files()
+    assert _run("--name", model_name, "--if-missing") == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert _in_one_line(captured.err) == (
+        f"error: The model '{tag}' was trained with other columns than this code makes: it needs "
+        "'gender'; train a new model with: python train_and_save.py No model was registered."
+    )
+    assert store_files() == before
 
 
 def test_without_if_missing_a_further_version_is_registered(table: Path, saved: str) -> None:

@@ -33,12 +33,10 @@ def as_json(value: object) -> bytes:
     return json.dumps(value).encode()
 
 
-STAYER = {
+STAYER = CUSTOMER | {
     "tenure_months": 70,
     "monthly_charges": 25,
     "total_charges": 1750.0,
-    "num_products": 2,
-    "has_phone_service": True,
     "has_internet": False,
     "contract_type": "two-year",
     "payment_method": "credit",
@@ -143,7 +141,7 @@ def test_refuses(client: TestClient, bad: BadRequest) -> None:
         {"monthly_charges": 0},
         {"monthly_charges": 500, "total_charges": 500},
         {"total_charges": 70.7},
-        {"total_charges": 1e12},
+        {"total_charges": 1e6},
         {"num_products": 1},
         {"num_products": 10},
     ],

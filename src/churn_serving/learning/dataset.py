@@ -1,7 +1,7 @@
 """Training data: read a table, refuse a bad one, return ``X`` and ``y``.
 
 Two shapes of table are understood: the raw IBM Telco Customer Churn table (7,043 customers of a
-fictional company, a public benchmark), and a table that already holds the eight features of
+fictional company, a public benchmark), and a table that already holds the fields of
 ``churn_serving.schema.Customer`` and a ``churn`` column. Every training row passes through the
 same schema as every request, so the model never learns from a customer the service would refuse.
 """
@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -21,12 +22,13 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from churn_serving.errors import DataError
-from churn_serving.features.columns import FEATURE_NAMES, FloatArray
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.schema import Customer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+
+    from churn_serving.features.columns import FloatArray
 
 __all__ = ["Dataset", "Labels", "load_dataset"]
 
@@ -54,31 +56,39 @@ _PAYMENT: Final = {
 _INTERNET: Final = {"DSL": True, "Fiber optic": True, "No": False}
 _LINES: Final = {**_YES_NO, "No phone service": False}
 _ONLINE: Final = {**_YES_NO, "No internet service": False}
-_RAW_ADD_ONS: Final = {
-    "MultipleLines": _LINES,
-    "OnlineSecurity": _ONLINE,
-    "OnlineBackup": _ONLINE,
-    "DeviceProtection": _ONLINE,
-    "TechSupport": _ONLINE,
-    "StreamingTV": _ONLINE,
-    "StreamingMovies": _ONLINE,
+Cells: TypeAlias = "type[int | float | str] | Mapping[str, Any]"
+"""How the cells of a column are read: as a kind of value, or each as what stands for it here."""
+
+Layout: TypeAlias = "Mapping[str, Mapping[str, Cells]]"
+"""The columns that make each field. Several add up: a service is one product if it is there."""
+
+_RAW: Final[Layout] = {
+    "tenure_months": {"tenure": int},
+    "monthly_charges": {"MonthlyCharges": float},
+    "total_charges": {"TotalCharges": float},
+    "num_products": {
+        "PhoneService": _YES_NO,
+        "InternetService": _INTERNET,
+        "MultipleLines": _LINES,
+        "OnlineSecurity": _ONLINE,
+        "OnlineBackup": _ONLINE,
+        "DeviceProtection": _ONLINE,
+        "TechSupport": _ONLINE,
+        "StreamingTV": _ONLINE,
+        "StreamingMovies": _ONLINE,
+    },
+    "has_phone_service": {"PhoneService": _YES_NO},
+    "has_internet": {"InternetService": _INTERNET},
+    "contract_type": {"Contract": _CONTRACT},
+    "payment_method": {"PaymentMethod": _PAYMENT},
 }
-_RAW_NAMES: Final = {
-    "tenure_months": "tenure",
-    "monthly_charges": "MonthlyCharges",
-    "total_charges": "TotalCharges",
+_OWN_FLAG: Final = {**_TRUE_FALSE, **_YES_NO}
+_OWN_CELLS: Final[Mapping[object, Cells]] = {int: int, float: float, bool: _OWN_FLAG}
+_OWN: Final[Layout] = {
+    # A category is read as text: the schema refuses what is none of its values.
+    name: {name: _OWN_CELLS.get(field.annotation, str)}
+    for name, field in Customer.model_fields.items()
 }
-_RAW_COLUMNS: Final = (
-    "tenure",
-    "MonthlyCharges",
-    "TotalCharges",
-    "PhoneService",
-    "InternetService",
-    *_RAW_ADD_ONS,
-    "Contract",
-    "PaymentMethod",
-    "Churn",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +163,10 @@ def _read(path: Path) -> pd.DataFrame:
 def _validated(table: pd.DataFrame) -> tuple[FloatArray, Labels]:
     table.columns = [str(name).strip() for name in table.columns]
     raw = "tenure" in table.columns
+    layout, label, churn = (_RAW, "Churn", _YES_NO) if raw else (_OWN, LABEL, _OWN_FLAG)
+    _require_columns(table, (*dict.fromkeys(chain.from_iterable(layout.values())), label))
     if raw:
-        _require_columns(table, _RAW_COLUMNS)
-        records, label, churn = _raw_records(table), "Churn", _YES_NO
-    else:
-        _require_columns(table, (*FEATURE_NAMES, LABEL))
-        records, label, churn = _feature_records(table), LABEL, {**_TRUE_FALSE, **_YES_NO}
+        table = _with_first_totals(table)
     y = np.array(_mapped(table, label, churn), dtype=np.int64)
     if len(set(y.tolist())) != 2:  # noqa: PLR2004 - the two classes
         raise DataError(
@@ -166,9 +174,9 @@ def _validated(table: pd.DataFrame) -> tuple[FloatArray, Labels]:
             "and customers who stayed."
         )
     try:
-        customers = TypeAdapter(list[Customer]).validate_python(records)
+        customers = TypeAdapter(list[Customer]).validate_python(_records(table, layout))
     except ValidationError as error:
-        raise _first_refusal(error, _RAW_NAMES if raw else {}) from error
+        raise _first_refusal(error, layout) from error
     return feature_matrix(map(customer_row, customers)), y
 
 
@@ -186,38 +194,35 @@ def _require_columns(table: pd.DataFrame, expected: tuple[str, ...]) -> None:
         raise DataError("The table has no rows.")
 
 
-def _raw_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Map the raw Telco columns to the eight features."""
-    tenure = _numbers(table, "tenure", _whole, "a whole number")
-    monthly = _numbers(table, "MonthlyCharges", float, "a number")
-    # A customer in the first month has no total yet: what they owe is the current month.
-    first_month = (table["TotalCharges"].str.strip() == "") & (np.array(tenure) == 0)
-    filled = table["TotalCharges"].where(~first_month, table["MonthlyCharges"])
-    total = _numbers(table.assign(TotalCharges=filled), "TotalCharges", float, "a number")
-    phone = _mapped(table, "PhoneService", _YES_NO)
-    internet = _mapped(table, "InternetService", _INTERNET)
-    add_ons = [_mapped(table, column, allowed) for column, allowed in _RAW_ADD_ONS.items()]
-    products = [sum(services) for services in zip(phone, internet, *add_ons, strict=True)]
-    contract = _mapped(table, "Contract", _CONTRACT)
-    payment = _mapped(table, "PaymentMethod", _PAYMENT)
-    columns = (tenure, monthly, total, products, phone, internet, contract, payment)
-    return [dict(zip(FEATURE_NAMES, row, strict=True)) for row in zip(*columns, strict=True)]
+def _with_first_totals(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill the totals that are still missing: in the first month it is what that month costs."""
+    blank = table["TotalCharges"].str.strip() == ""
+    first = pd.to_numeric(table["tenure"].str.strip(), errors="coerce") == 0
+    totals = table["TotalCharges"].where(~(blank & first), table["MonthlyCharges"])
+    return table.assign(TotalCharges=totals)
 
 
-def _feature_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Convert the text of a table that already has the eight features."""
-    columns: list[list[Any]] = []
-    for name in FEATURE_NAMES:
-        kind = Customer.model_fields[name].annotation
-        if kind is int:
-            columns.append(_numbers(table, name, _whole, "a whole number"))
-        elif kind is float:
-            columns.append(_numbers(table, name, float, "a number"))
-        elif kind is bool:
-            columns.append(_mapped(table, name, {**_TRUE_FALSE, **_YES_NO}))
-        else:
-            columns.append(table[name].str.strip().tolist())
-    return [dict(zip(FEATURE_NAMES, row, strict=True)) for row in zip(*columns, strict=True)]
+def _records(table: pd.DataFrame, layout: Layout) -> list[dict[str, Any]]:
+    """Read the columns of each field."""
+    fields = [
+        [_read_cells(table, column, cells) for column, cells in columns.items()]
+        for columns in layout.values()
+    ]
+    values = (
+        columns[0] if len(columns) == 1 else map(sum, zip(*columns, strict=True))
+        for columns in fields
+    )
+    return [dict(zip(layout, row, strict=True)) for row in zip(*values, strict=True)]
+
+
+def _read_cells(table: pd.DataFrame, column: str, cells: Cells) -> list[Any]:
+    if cells is int:
+        return _numbers(table, column, _whole, "a whole number")
+    if cells is float:
+        return _numbers(table, column, float, "a number")
+    if isinstance(cells, type):
+        return table[column].str.strip().tolist()
+    return _mapped(table, column, cells)
 
 
 def _numbers(
@@ -256,14 +261,16 @@ def _complete(values: list[Any], column: str, expected: str) -> list[Any]:
     return values
 
 
-def _first_refusal(error: ValidationError, names: Mapping[str, str]) -> DataError:
+def _first_refusal(error: ValidationError, layout: Layout) -> DataError:
     """Describe the first column that breaks the schema, as the table names it, with its rows."""
     rows: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for failure in error.errors(include_url=False, include_input=False):
-        row, column = failure["loc"]
-        rows[str(column), failure["msg"]].append(int(row))
-    (column, message), bad = next(iter(rows.items()))
-    return _refusal(names.get(column, column), bad, message.removeprefix("Input should be "))
+        row, field = failure["loc"]
+        rows[str(field), failure["msg"]].append(int(row))
+    (field, message), bad = next(iter(rows.items()))
+    columns = tuple(layout.get(field, ()))
+    name = columns[0] if len(columns) == 1 else field
+    return _refusal(name, bad, message.removeprefix("Input should be "))
 
 
 def _refusal(column: str, bad: list[int], expected: str) -> DataError:

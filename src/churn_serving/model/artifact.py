@@ -15,6 +15,7 @@ import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,11 +24,11 @@ import cloudpickle
 import joblib
 import yaml
 
-from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
+from churn_serving.errors import ModelCorruptedError, ModelMismatchError, ModelNotFoundError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
     "MODEL_NAME",
@@ -141,6 +142,7 @@ def find_model(tag: str) -> RegisteredModel:
     Raises:
         ModelNotFoundError: The store has no such model.
         ModelCorruptedError: A file is missing or differs from what was registered.
+        ModelMismatchError: It was trained with other columns than this code makes.
     """
     return RegisteredModel(**_facts(_intact_model(tag)))
 
@@ -151,6 +153,7 @@ def load_artifact(tag: str) -> Artifact:
     Raises:
         ModelNotFoundError: The store has no such model.
         ModelCorruptedError: A file is missing or differs from what was registered.
+        ModelMismatchError: It was trained with other columns than this code makes.
     """
     model = _intact_model(tag)
     # Imported late: whoever only looks for a model need not wait a second for scikit-learn.
@@ -189,6 +192,7 @@ def _intact_model(tag: str) -> bentoml.Model:
             "train a new model with: python train_and_save.py"
         ) from error
     _verify(model)
+    _require_our_columns(model)
     return model
 
 
@@ -215,6 +219,28 @@ def _verify(model: bentoml.Model) -> None:
                 f"The file {file} of model '{model.tag}' is not the one that was registered; "
                 "train a new model with: python train_and_save.py"
             )
+
+
+def _require_our_columns(model: bentoml.Model) -> None:
+    """Refuse a model that would read a number of the row as another one than it is."""
+    metadata: dict[str, Any] = dict(model.info.metadata)
+    theirs = tuple(metadata.get("column_names", ()))
+    if theirs == COLUMN_NAMES:
+        return
+    new = _quoted(name for name in COLUMN_NAMES if name not in theirs)
+    gone = _quoted(name for name in theirs if name not in COLUMN_NAMES)
+    reasons = [*([f"does not know {new}"] if new else []), *([f"needs {gone}"] if gone else [])]
+    if not reasons:
+        their, our = next(pair for pair in zip_longest(theirs, COLUMN_NAMES) if len({*pair}) > 1)
+        reasons = [f"has '{their}' where '{our}' is now"]
+    raise ModelMismatchError(
+        f"The model '{model.tag}' was trained with other columns than this code makes: "
+        f"it {' and '.join(reasons)}; train a new model with: python train_and_save.py"
+    )
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _expected_checksums(estimator: object, custom_objects: dict[str, object]) -> dict[str, str]:
