@@ -50,7 +50,7 @@ def test_the_same_sources_and_model_make_the_same_bento() -> None:
     assert "src/service.py" in one
     # What is lying about in the project's folder does not get in.
     assert {path.split("/")[1] for path in one if path.startswith("src/")} == {
-        *("README.md", "bentofile.yaml", "churn_serving", "requirements.txt", "service.py")
+        *("README.md", "bentofile.yaml", "churn_serving", "requirements", "service.py")
     }
 
 
