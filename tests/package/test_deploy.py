@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROJECT = Path(__file__).parents[2]
 
@@ -31,6 +38,29 @@ def program(folder: Path, name: str, code: int) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\nexit {code}\n")
     path.chmod(0o755)
+
+
+@contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """Answer every request with 404; yield where, and what was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_without_an_engine_the_image_is_not_built_and_says_what_to_install(tmp_path: Path) -> None:
@@ -73,3 +103,20 @@ def test_the_contract_check_says_when_nobody_answers(origin: str) -> None:
     code, output = run("check.py", origin)
     assert code == 1
     assert f"nothing answers at {origin}" in output
+
+
+def test_the_contract_check_asks_a_service_on_this_machine_without_a_proxy() -> None:
+    with listening() as (origin, asked):
+        nowhere = "http://127.0.0.1:9"
+        code, output = run(
+            "check.py", origin, http_proxy=nowhere, HTTP_PROXY=nowhere, no_proxy="", NO_PROXY=""
+        )
+    assert code == 1
+    assert "nothing answers" not in output
+    assert asked[0] == "/health"
+
+
+def test_the_contract_check_asks_any_other_service_through_the_proxy() -> None:
+    with listening() as (proxy, asked):
+        run("check.py", "http://churn.example.com", http_proxy=proxy, no_proxy="", NO_PROXY="")
+    assert asked[0] == "http://churn.example.com/health"

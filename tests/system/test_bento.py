@@ -13,6 +13,7 @@ import bentoml
 import httpx2
 import pytest
 
+from deploy import bento as tool
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
 from tests.system.conftest import BENTOML, PROJECT, serving
 
@@ -50,7 +51,7 @@ def test_the_same_sources_and_model_make_the_same_bento() -> None:
     assert "src/service.py" in one
     # What is lying about in the project's folder does not get in.
     assert {path.split("/")[1] for path in one if path.startswith("src/")} == {
-        *("README.md", "bentofile.yaml", "churn_serving", "requirements.txt", "service.py")
+        *("README.md", "bentofile.yaml", "churn_serving", "requirements", "service.py")
     }
 
 
@@ -86,3 +87,32 @@ def test_a_built_bento_serves_without_the_package(
         assert client.post(BATCH, json={"items": [CUSTOMER] * 3}).json()["batch_size"] == 3
         assert client.post(PREDICT, json={}).status_code == 422
         assert client.get("/docs").status_code == 200
+
+
+@pytest.mark.usefixtures("bento_model")
+def test_the_bento_of_a_model_that_is_named_holds_and_serves_that_one(
+    models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another name than the default one, of which there is a newer model.
+    monkeypatch.setenv("CHURN_MODEL_TAG", models["logistic"])
+    # A proxy that leads nowhere must not stand between the tool and what it starts.
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    written = tmp_path / "build" / "tag"
+    # It tries the Bento in a store that holds no other model than the Bento's.
+    assert tool.main(["--write-tag", str(written)]) == 0
+    bento = bentoml.get(written.read_text().strip())
+    assert [str(model.tag) for model in bento.info.all_models] == [models["logistic"]]
+
+
+def test_a_model_that_is_missing_leaves_no_bento_and_no_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {str(bento.tag) for bento in bentoml.list()}
+    monkeypatch.setenv("CHURN_MODEL_TAG", "no_such_model")
+    assert tool.main(["--write-tag", str(tmp_path / "tag")]) == 1
+    assert "no_such_model" in capsys.readouterr().err
+    assert not (tmp_path / "tag").exists()
+    assert {str(bento.tag) for bento in bentoml.list()} == before

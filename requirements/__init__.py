@@ -1,0 +1,12 @@
+"""The locks: exact versions with hashes, which ``make lock`` compiles.
+
+Each adds only what those below it do not pin, so it is installed together with them or after them::
+
+    runtime   what serving needs; the Bento and the image hold nothing else
+    train     on runtime: what training needs
+    build     on train: what the editable install needs
+    dev       on build: style, types, pytest
+    test      on dev; so are load (Locust) and bench
+
+``data.txt`` is the public Telco table. The servers that the bench compares have locks of their own.
+"""
