@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 from typing import Final
 
 import pytest
 
-__all__ = ["PACKAGES", "REQUIRED", "free_port", "tool"]
+__all__ = ["PACKAGES", "free_port", "tool"]
 
 PACKAGES: Final = {
     "haproxy": "haproxy",
@@ -20,18 +19,12 @@ PACKAGES: Final = {
 }
 """The Debian package of each."""
 
-REQUIRED: Final = "REQUIRE_TOOLS"
-"""The variable that CI sets: there, a missing program fails the tests that need it."""
-
 
 def tool(name: str) -> str:
-    """Return the path of a program; without it, skip the test, or let it fail if it must not be."""
+    """Return the path of a program; without it, the test fails and says what to install."""
     if path := shutil.which(name):
         return path
-    message = f"{name} is missing: apt install {PACKAGES[name]}"
-    if os.environ.get(REQUIRED):
-        pytest.fail(message)
-    pytest.skip(message)
+    pytest.fail(f"{name} is missing: apt install {PACKAGES[name]}")
 
 
 def free_port() -> int:

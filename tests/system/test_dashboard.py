@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from deploy.grafana.queries import ask, filled, load_dashboard
-from tests.package.test_alerts import ALERTS, RULES
-from tests.package.test_grafana import PROVISIONING
+from tests.system.deploy.test_alerts import ALERTS, RULES
+from tests.system.deploy.test_grafana import PROVISIONING
 from tests.system.scene import Scene, play, staged
 from tests.system.test_prometheus import eventually
 from tests.tools import tool

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
-from tests.package.test_alerts import PROMETHEUS
 from tests.system.conftest import Server, serving
+from tests.system.deploy.test_alerts import PROMETHEUS
 from tests.tools import free_port, tool
 
 if TYPE_CHECKING:

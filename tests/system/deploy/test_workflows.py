@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-PROJECT: Final = Path(__file__).parents[2]
+PROJECT: Final = Path(__file__).parents[3]
 GITHUB: Final = PROJECT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
 DEPENDABOT: Final[dict[str, Any]] = yaml.safe_load((GITHUB / "dependabot.yml").read_text())

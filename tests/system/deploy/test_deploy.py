@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 
 
 def run(script: str, *arguments: str, path: Path | None = None, **env: str) -> tuple[int, str]:

@@ -21,7 +21,7 @@ import yaml
 
 from churn_serving.runtime.state import READINESS
 from churn_serving.settings import ENV_PREFIX, Settings
-from tests.package.test_alerts import PROJECT, PROMETHEUS
+from tests.system.deploy.test_alerts import PROJECT, PROMETHEUS
 from tests.tools import REQUIRED, tool
 
 if TYPE_CHECKING:
