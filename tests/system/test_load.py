@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -17,16 +16,10 @@ import psutil
 import pytest
 
 from tests.system.conftest import PROJECT, Server, serving
-from tests.tools import REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-pytestmark = pytest.mark.skipif(
-    find_spec("locust") is None and not os.environ.get(REQUIRED),
-    reason="Locust is missing: make test installs it",
-)
 
 KEY = "a-key-of-the-test"
 ALL_ANSWERED = re.compile(r"Aggregated +(\d+) +0\(0\.00%\)")
