@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-# Before BentoML is imported: it reads both when it is.
+# Before BentoML is imported: it reads both when it is. Each of pytest-xdist's processes has a store
+# of its own, with the models that its tests register.
 _BENTOML_HOME = tempfile.mkdtemp(prefix="churn-serving-tests-")
 os.environ["BENTOML_HOME"] = _BENTOML_HOME
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
@@ -21,6 +22,18 @@ atexit.register(shutil.rmtree, _BENTOML_HOME, ignore_errors=True)
 
 # service.py and train_and_save.py are scripts beside the package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
+
+
+QUICK = {Path(__file__).with_name(tier) for tier in ("package", "service")}
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """All of the quick tests: a process for each CPU. A few tests, or servers: one alone."""
+    asked = {(config.invocation_params.dir / argument).resolve() for argument in config.args}
+    if asked <= QUICK:
+        return len(os.sched_getaffinity(0))
+    config.option.dist = "no"
+    return 0
 
 
 def pytest_configure(config: pytest.Config) -> None:
