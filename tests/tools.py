@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 import socket
+from importlib.util import find_spec
 from typing import Final
 
 import pytest
 
-__all__ = ["PACKAGES", "free_port", "tool"]
+__all__ = ["PACKAGES", "free_port", "module", "tool"]
 
 PACKAGES: Final = {
     "haproxy": "haproxy",
@@ -25,6 +26,12 @@ def tool(name: str) -> str:
     if path := shutil.which(name):
         return path
     pytest.fail(f"{name} is missing: apt install {PACKAGES[name]}")
+
+
+def module(name: str, installed_by: str) -> None:
+    """Without a Python package that is not among the tests' own, the test fails and says so."""
+    if find_spec(name) is None:
+        pytest.fail(f"{name} is missing: {installed_by} installs it")
 
 
 def free_port() -> int:

@@ -4,13 +4,13 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from benchmarks.customers import customers
 from benchmarks.frameworks.comparison import Absence, Comparison, outcomes
 from benchmarks.frameworks.environment import Environment
-from benchmarks.frameworks.framework import Framework
 from benchmarks.frameworks.overload import Overload
 from benchmarks.frameworks.registry import FRAMEWORKS, OURS
 from benchmarks.frameworks.report import write_json, write_markdown
@@ -21,6 +21,9 @@ from benchmarks.load import Sample
 from benchmarks.servers import LOGISTIC, TREE
 from churn_serving.features import columns
 from churn_serving.features.rows import customer_row
+
+if TYPE_CHECKING:
+    from benchmarks.frameworks.framework import Framework
 
 CUSTOMERS = customers()
 OTHERS = [framework for framework in FRAMEWORKS.values() if framework is not OURS]

@@ -4,52 +4,54 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from churn_serving.telemetry.reporting import REFRESH_SECONDS
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
 from tests.system.conftest import Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    Samples: TypeAlias = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
-@pytest.fixture(scope="module", params=["true", "false"], ids=["fast lane", "native lane"])
-def server(
-    request: pytest.FixtureRequest, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    env = {
-        "CHURN_MODEL_TAG": models["logistic"],
-        "CHURN_WORKERS": "2",
-        "CHURN_FAST_LANE": request.param,
-    }
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def server(models: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    env = {"CHURN_MODEL_TAG": models["logistic"], "CHURN_WORKERS": "2"}
     with serving("service.py:ChurnService", tmp_path_factory.mktemp("serve") / "log", env=env) as s:
         yield s
 
 
-def scrape(server: Server) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Return every sample, once all processes have written theirs."""
-    time.sleep(REFRESH_SECONDS * 1.5)
-    text = httpx2.get(f"{server.url}/metrics").text
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+def scrape(server: Server, name: str, least: float) -> Samples:
+    """Return every sample, once one of them has grown so far: workers tell each other each second."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        text = httpx2.get(f"{server.url}/metrics").text
+        samples = {
+            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+        if value(samples, name) >= least:
+            return samples
+        time.sleep(0.2)
+    pytest.fail(f"{name} did not reach {least}")
 
 
-def value(samples: dict[tuple[str, tuple[tuple[str, str], ...]], float], name: str) -> float:
+def value(samples: Samples, name: str) -> float:
     """Return the sample written as Prometheus writes it: ``name{label="value"}``."""
     labels = tuple(sorted(re.findall(r'(\w+)="([^"]*)"', name)))
     return samples.get((name.partition("{")[0], labels), 0.0)
 
 
 def test_both_workers_count_what_was_asked(server: Server) -> None:
-    before = scrape(server)
+    before = scrape(server, "ml_workers_ready", 2)
     # A new connection each time, so that both workers get their share.
     for _ in range(20):
         assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
@@ -57,7 +59,10 @@ def test_both_workers_count_what_was_asked(server: Server) -> None:
         batch = {"items": [CUSTOMER] * 10}
         assert httpx2.post(server.url + BATCH, json=batch).status_code == 200
         assert httpx2.post(server.url + PREDICT, json={}).status_code == 422
-    after = scrape(server)
+    refused = f'http_request_duration_seconds_count{{route="{PREDICT}",status="422"}}'
+    batches = f'http_request_duration_seconds_count{{route="{BATCH}",status="200"}}'
+    scrape(server, batches, 20)
+    after = scrape(server, refused, 20)
 
     def grown(name: str) -> float:
         return value(after, name) - value(before, name)
@@ -91,12 +96,13 @@ def test_both_workers_count_what_was_asked(server: Server) -> None:
 
 
 def test_a_scan_of_random_paths_adds_one_series(server: Server) -> None:
-    def routes() -> set[str]:
-        return {dict(labels).get("route", "") for _, labels in scrape(server)}
+    def routes(least: float) -> set[str]:
+        return {dict(labels).get("route", "") for _, labels in scrape(server, other, least)}
 
+    other = 'http_request_duration_seconds_count{route="other",status="404"}'
     with httpx2.Client(base_url=server.url) as client:
         client.get("/scan")
-        before = routes()
+        before = routes(1) | {"/metrics"}
         for index in range(500):
             assert client.get(f"/scan/{index}").status_code == 404
-    assert routes() == before
+    assert routes(501) == before

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_SECONDS: Final = 30
+PATIENCE_SECONDS: Final = 120
 WORKERS: Final = 2
 STAYS: Final = CUSTOMER | {
     "tenure_months": 72,
