@@ -144,7 +144,8 @@ def _call_until_refused(server: Server) -> Counter[int]:
 
 def _refusals(server: Server, until: float) -> tuple[list[float], list[str | None]]:
     """Return how long each refusal took, and its Retry-After."""
-    seconds, hints = [], []
+    seconds: list[float] = []
+    hints: list[str | None] = []
     while not seconds or perf_counter() < until:
         start = perf_counter()
         answer = ask(server.port, ASK_PREDICTION)
