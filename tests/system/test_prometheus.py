@@ -176,6 +176,25 @@ def test_predictions_are_counted_by_outcome(prometheus: Prometheus) -> None:
     assert counted == {("churn",): CHURN, ("no_churn",): NO_CHURN}
 
 
+def test_calls_of_the_model_are_counted_with_their_rows(prometheus: Prometheus) -> None:
+    assert prometheus.query("sum(ml_inference_duration_seconds_count)") == {(): 30 + 20 + 5}
+    assert prometheus.query("sum(ml_batch_size_sum)") == {(): CHURN + NO_CHURN}
+    assert prometheus.query('sum(ml_batch_size_bucket{le="1.0"})') == {(): 30 + 20}
+
+
+def test_errors_are_counted_by_their_class(prometheus: Prometheus) -> None:
+    counted = prometheus.query("sum by (endpoint, error_type) (ml_errors_total)")
+    assert counted == {
+        (PREDICT, "ValidationFailedError"): 31,
+        (BATCH, "ValidationFailedError"): 3,
+    }
+
+
+def test_the_memory_is_that_of_all_workers(prometheus: Prometheus) -> None:
+    (memory,) = prometheus.query("sum(process_resident_memory_bytes)").values()
+    assert memory > WORKERS * 50e6
+
+
 def test_the_rolling_churn_rate_is_that_of_the_predictions(prometheus: Prometheus) -> None:
     (rate,) = prometheus.query("ml_churn_rate_rolling").values()
     assert rate == pytest.approx(CHURN / (CHURN + NO_CHURN))

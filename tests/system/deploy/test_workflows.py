@@ -38,10 +38,6 @@ def steps() -> list[dict[str, Any]]:
     return [step for job in jobs().values() for step in job["steps"]]
 
 
-def test_there_is_a_workflow() -> None:
-    assert [workflow.name for workflow in WORKFLOWS] == ["ci.yml"]
-
-
 def test_every_target_is_in_the_makefile() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     used = {
