@@ -182,4 +182,33 @@ _VERSION_1: Final = [
     for request in (_FIELDS[0], _FIELDS[1], _BODIES[0], _BODIES[6], _BODIES[8])
 ]
 
-BAD_REQUESTS: Final = [*_FIELDS, *_BODIES, *_MEDIA_TYPES, *_BATCHES, *_VERSION_1]
+BAD_BODIES: Final = [*_FIELDS, *_BODIES, *_BATCHES, *_VERSION_1]
+"""All that is wrong with a body."""
+
+BAD_REQUESTS: Final = [*BAD_BODIES, *_MEDIA_TYPES]
+"""All of them."""
+
+_CHOSEN: Final = {
+    "tenure_months missing",
+    "monthly_charges null",
+    "tenure_months: a fraction",
+    "total_charges: less than monthly_charges",
+    "num_products: NaN",
+    "has_internet: 1",
+    "contract_type: an unknown value",
+    "an extra field",
+    "an array of customers",
+    "an empty body",
+    "cut off",
+    "invalid UTF-8",
+    "a byte order mark",
+    "deep arrays",
+    "a number of 5,000 digits",
+    "0 items",
+    "101 items",
+    "one bad item among 100",
+    "not JSON, to v1",
+}
+
+OVER_HTTP: Final = [*(bad for bad in BAD_BODIES if bad.name in _CHOSEN), *_MEDIA_TYPES]
+"""One of each kind, and the media types, which only HTTP knows."""

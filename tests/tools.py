@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
+from importlib.util import find_spec
 from typing import Final
 
 import pytest
 
-__all__ = ["PACKAGES", "REQUIRED", "free_port", "tool"]
+__all__ = ["PACKAGES", "free_port", "module", "tool"]
 
 PACKAGES: Final = {
     "haproxy": "haproxy",
@@ -20,18 +20,18 @@ PACKAGES: Final = {
 }
 """The Debian package of each."""
 
-REQUIRED: Final = "REQUIRE_TOOLS"
-"""The variable that CI sets: there, a missing program fails the tests that need it."""
-
 
 def tool(name: str) -> str:
-    """Return the path of a program; without it, skip the test, or let it fail if it must not be."""
+    """Return the path of a program; without it, the test fails and says what to install."""
     if path := shutil.which(name):
         return path
-    message = f"{name} is missing: apt install {PACKAGES[name]}"
-    if os.environ.get(REQUIRED):
-        pytest.fail(message)
-    pytest.skip(message)
+    pytest.fail(f"{name} is missing: apt install {PACKAGES[name]}")
+
+
+def module(name: str, installed_by: str) -> None:
+    """Without a Python package that is not among the tests' own, the test fails and says so."""
+    if find_spec(name) is None:
+        pytest.fail(f"{name} is missing: {installed_by} installs it")
 
 
 def free_port() -> int:

@@ -245,13 +245,6 @@ def test_a_refusal_counts_rows_from_one_and_names_five_at_most(
     assert message.startswith(f"Column '{column}', {named} expected ")
 
 
-def test_a_customer_out_of_range_is_counted_the_same_way(
-    own: pd.DataFrame, refusal: Callable[[pd.DataFrame], str]
-) -> None:
-    message = refusal(_spoiled(own, "num_products", 11, rows=8))
-    assert message.startswith("Column 'num_products', rows 3, 4, 5, 6, 7 and 3 more: expected ")
-
-
 @pytest.mark.parametrize("column", RAW_NUMBERS)
 @pytest.mark.parametrize("bad", ["twelve", "12,5", "1_000", "0x10", "", "$5"])
 def test_refuses_text_in_a_number(

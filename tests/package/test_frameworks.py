@@ -2,21 +2,15 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 from benchmarks.customers import customers
-from benchmarks.errors import BenchmarkError
-from benchmarks.exports import export
 from benchmarks.frameworks.comparison import Absence, Comparison, outcomes
-from benchmarks.frameworks.environment import Environment, install
-from benchmarks.frameworks.framework import Framework, Tool
+from benchmarks.frameworks.environment import Environment
 from benchmarks.frameworks.overload import Overload
 from benchmarks.frameworks.registry import FRAMEWORKS, OURS
 from benchmarks.frameworks.report import write_json, write_markdown
@@ -26,11 +20,10 @@ from benchmarks.frameworks.trial import Paced, Trial
 from benchmarks.load import Sample
 from benchmarks.servers import LOGISTIC, TREE
 from churn_serving.features import columns
-from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.model.artifact import Artifact
+from churn_serving.features.rows import customer_row
 
 if TYPE_CHECKING:
-    from tests.package.conftest import Fitted
+    from benchmarks.frameworks.framework import Framework
 
 CUSTOMERS = customers()
 OTHERS = [framework for framework in FRAMEWORKS.values() if framework is not OURS]
@@ -70,48 +63,6 @@ def test_a_row_without_this_project_is_the_row_with_it() -> None:
     assert PAYMENT_METHODS == columns.PAYMENT_METHODS
     for customer in CUSTOMERS:
         assert tuple(row(json.loads(customer.model_dump_json()))) == customer_row(customer)
-
-
-def test_an_exported_scorer_needs_nothing_of_this_project(tmp_path: Path, logistic: Fitted) -> None:
-    artifact = Artifact(
-        tag="churn:v1",
-        estimator=logistic.estimator,
-        scaler=logistic.scaler,
-        threshold=0.5,
-        metadata={},
-    )
-    made = export(artifact, tmp_path)
-    X = feature_matrix(map(customer_row, CUSTOMERS))
-    np.save(tmp_path / "X.npy", X)
-    # Isolated: neither this project nor the folder it runs in can be imported.
-    program = (
-        "import sys, pickle, numpy as np\n"
-        "sys.modules['churn_serving'] = None\n"
-        f"scorer = pickle.load(open({str(made.scorer)!r}, 'rb'))\n"
-        f"print(scorer.score(np.load({str(tmp_path / 'X.npy')!r})).tolist())\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    expected = logistic.estimator.predict_proba(logistic.scaler.transform(X))[:, 1]
-    assert json.loads(result.stdout) == pytest.approx(expected.tolist(), abs=1e-12)
-
-
-def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
-    unknown = replace(OURS, folder=tmp_path, tools=())
-    (tmp_path / "requirements.txt").write_text(
-        f"no-such-package-anywhere==1.0 --hash=sha256:{'0' * 64}\n"
-    )
-    with pytest.raises(BenchmarkError, match="cannot be installed"):
-        install(unknown, tmp_path / "env")
-    assert not (tmp_path / "env" / "installed").exists()
-    missing = replace(OURS, tools=(Tool("no-such-program", "get it there"),))
-    with pytest.raises(BenchmarkError, match="no-such-program is missing; get it there"):
-        install(missing, tmp_path / "env")
 
 
 def sample(rate: float, *, cpu_us: float = 50, p50_ms: float = 1) -> Sample:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import importlib
 import json
-import os
 import socket
 import ssl
 from argparse import Namespace
-from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,15 +26,9 @@ from churn_serving.http.problems import STATUS_OF, answer_with
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.runtime.state import READINESS
 from churn_serving.schema import Customer
-from tests.tools import REQUIRED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-pytestmark = pytest.mark.skipif(
-    find_spec("locust") is None and not os.environ.get(REQUIRED),
-    reason="Locust is missing: make test installs it",
-)
 
 LIMITS: Final = Namespace(max_fail_ratio=0.01, max_p99_ms=200.0)
 JSON: Final = {"content-type": "application/json"}

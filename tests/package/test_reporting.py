@@ -59,7 +59,7 @@ def _reporter(
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event
             await asyncio.sleep(0.001)
 
@@ -243,7 +243,8 @@ def test_it_reports_each_second_and_once_more_at_the_end(
         task = asyncio.create_task(reporter.run())
         await _until(lambda: written >= 12)
         assert seen() == written
-        assert 2 <= siblings.refreshes <= 3  # those take longer: every fifth time
+        # Those take longer: every fifth time.
+        assert written // 5 <= siblings.refreshes <= written // 5 + 1
         metrics.answered("/predict", 200, 0.001)
         before = written
         task.cancel()

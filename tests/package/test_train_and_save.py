@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
     from tests.package.conftest import Fitted
 
     StoreFiles = Callable[[], dict[str, bytes]]
-
-SCRIPT = Path(train_and_save.__file__)
 
 pytestmark = pytest.mark.usefixtures("few_bootstrap_samples")
 
@@ -340,43 +335,3 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Train the churn model" in text
     assert "default: 42" in text
     assert "default: churn_classifier" in text
-
-
-def test_as_a_command_bad_data_ends_without_a_traceback(
-    raw: pd.DataFrame, store_files: StoreFiles, tmp_path: Path
-) -> None:
-    path = tmp_path / "bad.csv"
-    _unknown_contract(raw).to_csv(path, index=False)
-    before = store_files()
-    done = subprocess.run(
-        [sys.executable, SCRIPT, "--data", path],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "error: Column 'Contract', rows 5, 6, 7, 8, 9 and 22 more" in _in_one_line(done.stderr)
-    assert store_files() == before
-
-
-def test_as_a_command_ctrl_c_ends_without_a_traceback(
-    store_files: StoreFiles, tmp_path: Path
-) -> None:
-    before = store_files()
-    with subprocess.Popen(
-        [sys.executable, "-u", SCRIPT],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    ) as running:
-        assert running.stdout is not None
-        assert "7,043 customers" in running.stdout.readline()
-        running.send_signal(signal.SIGINT)
-        _, error = running.communicate(timeout=60)
-    assert running.returncode == 130
-    assert _in_one_line(error) == "Interrupted. No model was registered."
-    assert store_files() == before

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[2]
 BENTOML = str(Path(sys.executable).with_name("bentoml"))
-READY_SECONDS = 60
-STOP_SECONDS = 30
+# Patience, not expectation: what takes so long never comes.
+READY_SECONDS = 120
+STOP_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

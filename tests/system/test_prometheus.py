@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
-from tests.package.test_alerts import PROMETHEUS
 from tests.system.conftest import Server, serving
+from tests.system.deploy.test_alerts import PROMETHEUS
 from tests.tools import free_port, tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PATIENCE_SECONDS: Final = 30
+PATIENCE_SECONDS: Final = 120
 WORKERS: Final = 2
 STAYS: Final = CUSTOMER | {
     "tenure_months": 72,
@@ -174,6 +174,25 @@ def test_requests_are_counted_by_route_and_status(prometheus: Prometheus) -> Non
 def test_predictions_are_counted_by_outcome(prometheus: Prometheus) -> None:
     counted = prometheus.query("sum by (outcome) (ml_predictions_total)")
     assert counted == {("churn",): CHURN, ("no_churn",): NO_CHURN}
+
+
+def test_calls_of_the_model_are_counted_with_their_rows(prometheus: Prometheus) -> None:
+    assert prometheus.query("sum(ml_inference_duration_seconds_count)") == {(): 30 + 20 + 5}
+    assert prometheus.query("sum(ml_batch_size_sum)") == {(): CHURN + NO_CHURN}
+    assert prometheus.query('sum(ml_batch_size_bucket{le="1.0"})') == {(): 30 + 20}
+
+
+def test_errors_are_counted_by_their_class(prometheus: Prometheus) -> None:
+    counted = prometheus.query("sum by (endpoint, error_type) (ml_errors_total)")
+    assert counted == {
+        (PREDICT, "ValidationFailedError"): 31,
+        (BATCH, "ValidationFailedError"): 3,
+    }
+
+
+def test_the_memory_is_that_of_all_workers(prometheus: Prometheus) -> None:
+    (memory,) = prometheus.query("sum(process_resident_memory_bytes)").values()
+    assert memory > WORKERS * 50e6
 
 
 def test_the_rolling_churn_rate_is_that_of_the_predictions(prometheus: Prometheus) -> None:

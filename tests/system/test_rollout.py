@@ -29,8 +29,8 @@ def test_a_rolling_update_fails_no_request(
 ) -> None:
     update = rolling_update(tmp_path, generation_models, lambda _: None)
     assert update.failed == 0, update
-    assert update.by_old > 1000
-    assert update.by_new > 1000
+    assert update.by_old > 0
+    assert update.by_new > 0
 
 
 def test_a_canary_gets_its_share(generation_models: dict[str, str], tmp_path: Path) -> None:

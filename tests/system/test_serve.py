@@ -17,8 +17,8 @@ import pytest
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.model.artifact import load_artifact, save_artifact
 from churn_serving.schema import Customer
-from tests.bad_requests import BAD_REQUESTS, BATCH, CUSTOMER, PREDICT, PREDICT_V1
-from tests.system.conftest import BENTOML, PROJECT, Server, serving
+from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.system.conftest import BENTOML, PROJECT, READY_SECONDS, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TARGET = "service.py:ChurnService"
 CUSTOMERS = [
     CUSTOMER | {"tenure_months": index % 121, "total_charges": 100.0 + index}
-    for index in range(2000)
+    for index in range(500)
 ]
 
 
@@ -37,10 +37,9 @@ CUSTOMERS = [
         ("logistic", {"CHURN_WORKERS": "2"}),
         ("hist-gradient-boosting", {}),
         ("logistic", {"CHURN_TOPOLOGY": "split", "CHURN_WORKERS": "2"}),
-        ("logistic", {"CHURN_FAST_LANE": "false"}),
         ("forest", {}),
     ],
-    ids=["two workers", "boosting", "split", "native lane", "runner in a thread"],
+    ids=["two workers", "boosting", "split", "runner in a thread"],
 )
 def setup(
     request: pytest.FixtureRequest, models: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -84,16 +83,6 @@ def test_batches_get_their_own_answers(setup: tuple[Server, str]) -> None:
     assert churn == pytest.approx(expected(tag, CUSTOMERS), abs=1e-9)
 
 
-def test_bad_requests_are_refused_and_the_server_lives_on(setup: tuple[Server, str]) -> None:
-    server, _ = setup
-    with httpx2.Client(base_url=server.url) as client:
-        for bad in BAD_REQUESTS:
-            answer = client.post(bad.path, content=bad.body, headers=bad.headers)
-            assert answer.status_code == bad.status, bad
-            assert set(answer.json()) == {"error", "detail"}, bad
-        assert client.post(PREDICT, json=CUSTOMER).status_code == 200
-
-
 def test_no_answer_says_whose_software_this_is(setup: tuple[Server, str]) -> None:
     server, _ = setup
     with httpx2.Client(base_url=server.url) as client:
@@ -131,7 +120,7 @@ def test_a_worker_that_is_started_again_serves_the_same_model(
         )
 
     def wait_for_starts(server: Server, count: int) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + READY_SECONDS
         while server.log.read_text().count("Completed async startup hook") < count:
             assert time.monotonic() < deadline, server.log.read_text()
             time.sleep(0.1)
@@ -166,7 +155,7 @@ def serve_and_fail(*options: str, port: int = 0, **env: str) -> str:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=READY_SECONDS,
         check=False,
     )
     assert completed.returncode != 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.system.chaos.client import ASK_HEALTH, ASK_PREDICTION, ASK_READY, Answer, ask
 from tests.system.chaos.report import Report
-from tests.system.chaos.server import serve_and_fail, wait_for
+from tests.system.chaos.server import START_SECONDS, serve_and_fail, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ __all__ = ["broken_files"]
 
 CALLS: Final = 200
 WORKERS: Final = 2
-NOTICE_SECONDS: Final = 5
 # Workers tell each other once a second.
 FLUSH_SECONDS: Final = 2
 FILLS: Final = 4
@@ -91,7 +90,9 @@ def _unpicklable(stage: Stage, report: Report) -> str:
             answer = ask(server.port, ASK_READY)
             return answer.status == 503 and b'"failed"' in answer.body
 
-        report.require(wait_for(failed, 10) is not None, "/health/ready did not say failed")
+        report.require(
+            wait_for(failed, START_SECONDS) is not None, "/health/ready did not say failed"
+        )
         alive, answer = ask(server.port, ASK_HEALTH), ask(server.port, ASK_PREDICTION)
         report.require(alive.status == 200, f"/health was {alive.status}")
         report.require(
@@ -127,7 +128,7 @@ def _degraded(stage: Stage, report: Report) -> str:
     with stage.serve(workers=WORKERS) as server:
         pids = server.pids()
         _require_served(server, report, what)
-        noticed = wait_for(lambda: server.metric(WRITE_ERRORS) > 0, NOTICE_SECONDS)
+        noticed = wait_for(lambda: server.metric(WRITE_ERRORS) > 0, START_SECONDS)
         errors = server.metric(WRITE_ERRORS)
         report.require(noticed is not None, f"{what}: {WRITE_ERRORS} is {errors}")
         _require_served(server, report, what)
@@ -150,30 +151,29 @@ def _full(stage: Stage, report: Report) -> str:
                 _fill(folder)
                 time.sleep(FLUSH_SECONDS / FILLS)
             _require_served(server, report, "disk full")
-            time.sleep(FLUSH_SECONDS)
-            errors = server.metric(WRITE_ERRORS)
             # If there was room for the figures after all, each worker knows them all.
-            missing = {server.metric("ml_predictions_total") for _ in range(SCRAPES)} != {
-                counted + CALLS
-            }
-            report.require(
-                errors or not missing, "disk full: figures are missing, and nobody is told"
+            told = wait_for(
+                lambda: server.metric(WRITE_ERRORS) or _all_know(server, counted + CALLS),
+                START_SECONDS,
             )
+            errors = server.metric(WRITE_ERRORS)
+            report.require(told is not None, "disk full: figures are missing, and nobody is told")
             (folder / FILLER).unlink()
             _require_served(server, report, "disk with room again")
-            time.sleep(FLUSH_SECONDS)
+            complete = wait_for(lambda: _all_know(server, counted + 2 * CALLS), START_SECONDS)
+            report.require(complete is not None, "disk with room again: figures are missing")
             settled = server.metric(WRITE_ERRORS)
             time.sleep(FLUSH_SECONDS)
             report.require(
                 server.metric(WRITE_ERRORS) == settled, "disk with room again: errors go on"
             )
-            report.require(
-                {server.metric("ml_predictions_total") for _ in range(SCRAPES)}
-                == {counted + 2 * CALLS},
-                "disk with room again: figures are missing",
-            )
             report.require(server.pids() == pids, "disk full: a worker was started again")
     return f"disk full: {2 * CALLS} x 200, {errors:.0f} write errors counted"
+
+
+def _all_know(server: Server, predictions: float) -> bool:
+    """Whether each worker, whichever answers, counts the predictions of all."""
+    return {server.metric("ml_predictions_total") for _ in range(SCRAPES)} == {predictions}
 
 
 def _require_served(server: Server, report: Report, when: str) -> None:

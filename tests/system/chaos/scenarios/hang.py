@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 __all__ = ["hang"]
 
 RATE: Final = 20
-BEFORE_SECONDS: Final = 1.0
+BEFORE_SECONDS: Final = 2.0
 SLACK_SECONDS: Final = 0.3
 HEALTH_MS: Final = 50
+# By so many times what the slowest answer took before the model hung, answers may be late.
+FACTOR: Final = 5
 HEALTH_EVERY_SECONDS: Final = 0.02
-BREAKER_OPEN_SECONDS: Final = 1
-# What the service may take after the model has returned: the breaker's pause, and a probe.
-RECOVERY_SECONDS: Final = BREAKER_OPEN_SECONDS + 1.5
-AFTER_SECONDS: Final = RECOVERY_SECONDS + 1.5
+# What the service may take after the model has returned: the breaker's pause of 5 s, and probes.
+RECOVERY_SECONDS: Final = 5 + 3
+AFTER_SECONDS: Final = RECOVERY_SECONDS + 2
 
 
 class Pulse(Background):
@@ -62,9 +63,7 @@ def hang(stage: Stage) -> Report:
     report = Report()
     seconds, deadline = (4, 1) if stage.quick else (30, 5)
     faults = stage.faults()
-    with stage.serve(
-        "faulty", request_timeout_seconds=deadline, breaker_open_seconds=BREAKER_OPEN_SECONDS
-    ) as server:
+    with stage.serve("faulty", request_timeout_seconds=deadline) as server:
         pids = server.pids()
         length = BEFORE_SECONDS + seconds + AFTER_SECONDS
         load = Schedule(server.port, rate=RATE, seconds=length)
@@ -81,6 +80,9 @@ def hang(stage: Stage) -> Report:
     refused = load.with_status(429, 503)
     recovered = [one for one in load.exchanges if one.due > end + RECOVERY_SECONDS]
     first = min((one.due for one in load.with_status(200) if one.due > end), default=None)
+    calm = [one.seconds for one in load.exchanges if one.done < start]
+    slack = SLACK_SECONDS + FACTOR * max(calm, default=0)
+    calm_ms = percentile_ms((done - sent for sent, done, _ in pulse.beats if done < start), 100)
     beats = [done - sent - pauses.within(sent, done) for sent, done, _ in pulse.beats]
     slowest = percentile_ms(beats, 100)
 
@@ -90,14 +92,13 @@ def hang(stage: Stage) -> Report:
     report.require(late, "no accepted caller got a 504")
     report.require(
         all(
-            abs(one.seconds - deadline) <= SLACK_SECONDS + pauses.within(one.sent, one.done)
-            for one in late
+            abs(one.seconds - deadline) <= slack + pauses.within(one.sent, one.done) for one in late
         ),
         f"504 came between {percentile_ms((x.seconds for x in late), 0):.0f} and "
         f"{percentile_ms((x.seconds for x in late), 100):.0f} ms, not at {deadline} s",
     )
     report.require(
-        all(one.seconds <= SLACK_SECONDS + pauses.within(one.sent, one.done) for one in refused),
+        all(one.seconds <= slack + pauses.within(one.sent, one.done) for one in refused),
         f"a refusal took {percentile_ms((x.seconds for x in refused), 100):.0f} ms",
     )
     report.require(all(one.retry_after for one in refused), "refusals had no Retry-After")
@@ -108,7 +109,10 @@ def hang(stage: Stage) -> Report:
     report.require(
         {status for _, _, status in pulse.beats} == {200}, "/health was not 200 throughout"
     )
-    report.require(slowest < HEALTH_MS, f"/health once took {slowest:.0f} ms")
+    report.require(
+        slowest < max(HEALTH_MS, FACTOR * calm_ms),
+        f"/health once took {slowest:.0f} ms, and {calm_ms:.0f} ms at most before",
+    )
     report.require(
         recovered and {one.status for one in recovered} == {200},
         f"{RECOVERY_SECONDS} s after the model returned there were answers "

@@ -14,7 +14,7 @@ from churn_serving.telemetry.metrics import FAMILIES, HTTP_DURATION
 from deploy.grafana.dashboard import COLUMNS, DASHBOARD, RUNBOOK, dashboard
 from deploy.grafana.panels import ALLOWED_FAILURES, BUSY_CPU, SLOW_SECONDS
 from deploy.grafana.queries import filled, load_dashboard
-from tests.package.test_alerts import ALERTS, EXPOSED, PROJECT, PROMETHEUS, RECORDED, metrics
+from tests.system.deploy.test_alerts import ALERTS, EXPOSED, PROJECT, PROMETHEUS, RECORDED, metrics
 
 SHIPPED: Final = load_dashboard()
 PANELS: Final = [panel for panel in SHIPPED["panels"] if panel["type"] != "row"]

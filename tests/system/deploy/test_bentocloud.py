@@ -16,7 +16,7 @@ from bentoml._internal.utils.cattr import bentoml_cattr
 
 from churn_serving.settings import ENV_PREFIX, Settings
 
-PROJECT: Final = Path(__file__).parents[2]
+PROJECT: Final = Path(__file__).parents[3]
 FOLDER: Final = PROJECT / "deploy" / "bentocloud"
 FILE: Final = FOLDER / "deployment.yaml"
 WRITTEN: Final[dict[str, Any]] = yaml.safe_load(FILE.read_text())

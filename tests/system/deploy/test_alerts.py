@@ -14,7 +14,7 @@ from churn_serving.http.api import ENDPOINTS
 from churn_serving.telemetry.metrics import FAMILIES, HTTP_DURATION
 from tests.tools import tool
 
-PROJECT: Final = Path(__file__).parents[2]
+PROJECT: Final = Path(__file__).parents[3]
 PROMETHEUS: Final = PROJECT / "deploy" / "prometheus"
 RUNBOOK: Final = "docs/runbook.md"
 

@@ -19,14 +19,14 @@ from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.pages import METRICS
 from churn_serving.runtime.state import LIVENESS, READINESS
 from churn_serving.settings import ENV_PREFIX, Settings
-from tests.package.test_alerts import EXPOSED, metrics, promtool
+from tests.system.deploy.test_alerts import EXPOSED, metrics, promtool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Manifest: TypeAlias = dict[str, Any]
 
-DEPLOY: Final = Path(__file__).parents[2] / "deploy"
+DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 KUBERNETES: Final = DEPLOY / "kubernetes"
 PRODUCTION: Final = "overlays/production"
 CANARY: Final = "overlays/canary"

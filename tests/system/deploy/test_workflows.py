@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-PROJECT: Final = Path(__file__).parents[2]
+PROJECT: Final = Path(__file__).parents[3]
 GITHUB: Final = PROJECT / ".github"
 WORKFLOWS: Final = sorted((GITHUB / "workflows").glob("*.yml"))
 DEPENDABOT: Final[dict[str, Any]] = yaml.safe_load((GITHUB / "dependabot.yml").read_text())
@@ -36,10 +36,6 @@ def jobs() -> dict[str, Any]:
 
 def steps() -> list[dict[str, Any]]:
     return [step for job in jobs().values() for step in job["steps"]]
-
-
-def test_there_is_a_workflow() -> None:
-    assert [workflow.name for workflow in WORKFLOWS] == ["ci.yml"]
 
 
 def test_every_target_is_in_the_makefile() -> None:
