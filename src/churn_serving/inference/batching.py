@@ -31,12 +31,12 @@ from churn_serving.errors import (
     QueueFullError,
     ScoringError,
 )
-from churn_serving.features.rows import Row, feature_matrix, verification_matrix
+from churn_serving.features.rows import Row, customer_row, feature_matrix, verification_matrix
 from churn_serving.inference.resilience import CLOSED, OPEN, DurationEstimate, Overrun
-from churn_serving.schema import MAX_BATCH_ITEMS
+from churn_serving.schema import EXAMPLE, MAX_BATCH_ITEMS, Customer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from churn_serving.features.columns import FloatArray
     from churn_serving.inference.resilience import CircuitBreaker
@@ -52,6 +52,9 @@ ScoreBatch: TypeAlias = "Callable[[FloatArray], Awaitable[FloatArray]]"
 INLINE_SECONDS: Final = 500e-6
 """A scorer that takes less than this for a full batch never needs a thread of its own."""
 
+
+_REFERENCE: Final = (customer_row(Customer.model_validate(EXAMPLE)),)
+"""Rows that every model can score: one that does not is at fault, and not its callers."""
 
 HANGING: Final = 2.0
 """A call of the model that takes so many times a request's timeout is taken for one that hangs."""
@@ -119,11 +122,11 @@ class InlineRunner:
             probability = self._scorer.score_row(row)
             is_probability = 0.0 <= probability <= 1.0
         except Exception as error:  # a model may raise anything
-            self.breaker.failed(perf_counter())
+            self._blame([row])
             raise _scoring_error(error) from error
         end = perf_counter()
         if not is_probability:
-            self.breaker.failed(end)
+            self._blame([row])
             raise _not_a_probability()
         self.breaker.succeeded(end)
         self._metrics.scored(1, end - start)
@@ -144,11 +147,26 @@ class InlineRunner:
             end = perf_counter()
             probabilities = _probabilities(scored, len(rows))
         except Exception as error:  # a model may raise anything
-            self.breaker.failed(perf_counter())
+            self._blame(rows)
             raise _scoring_error(error) from error
         self.breaker.succeeded(end)
         self._metrics.scored(len(rows), end - start)
         return probabilities
+
+    def _blame(self, rows: Sequence[Row]) -> None:
+        """Count a failure of the model, unless the rows are at fault.
+
+        They are if the model answers others and, asked again, these not.
+        """
+        if not self._answers(_REFERENCE) or self._answers(rows):
+            self.breaker.failed(perf_counter())
+
+    def _answers(self, rows: Sequence[Row]) -> bool:
+        try:
+            _probabilities(self._scorer.score(feature_matrix(rows)), len(rows))
+        except Exception:  # noqa: BLE001 - a model may raise anything
+            return False
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -329,8 +347,8 @@ class BatchingRunner:
         except Exception as error:  # noqa: BLE001 - a model may raise anything; the caller is told
             self._batch_duration.observe(perf_counter() - start)
             if len(jobs) == 1:
-                self.breaker.failed(perf_counter())
                 _settle(jobs[0], _scoring_error(error))
+                await self._blame(jobs[0])
                 return
             for job in jobs:
                 if self.breaker.state is OPEN:
@@ -341,14 +359,17 @@ class BatchingRunner:
             end = perf_counter()
             self._batch_duration.observe(end - start)
             self._metrics.scored(len(rows), end - start)
-            self._settle_each(jobs, scored, end, in_time=end - start < self._timeout)
+            failed = self._settle_each(jobs, scored, end, in_time=end - start < self._timeout)
+            for job in failed:
+                await self._blame(job)
         finally:
             self._scoring_since = None
 
     def _settle_each(
         self, jobs: list[_Job], scored: FloatArray, now: float, *, in_time: bool
-    ) -> None:
-        """Give each caller its part of a batch's answer."""
+    ) -> list[_Job]:
+        """Give each caller its part of a batch's answer; return those whose part is none."""
+        failed: list[_Job] = []
         first = 0
         for job in jobs:
             part = scored[first : first + len(job.rows)]
@@ -357,11 +378,27 @@ class BatchingRunner:
             try:
                 _settle(job, _probabilities(part, len(job.rows)))
             except Exception as error:  # noqa: BLE001 - a model may return anything
-                self.breaker.failed(now)
+                failed.append(job)
                 _settle(job, _scoring_error(error))
             else:
                 # An answer that comes when everybody has been given up is of no use.
                 (self.breaker.succeeded if in_time else self.breaker.failed)(now)
+        return failed
+
+    async def _blame(self, job: _Job) -> None:
+        """Count a failure of the model, unless the job's rows are at fault.
+
+        They are if the model answers others and, asked again, these not.
+        """
+        if not await self._answers(_REFERENCE) or await self._answers(job.rows):
+            self.breaker.failed(perf_counter())
+
+    async def _answers(self, rows: Sequence[Row]) -> bool:
+        try:
+            _probabilities(await self._score(feature_matrix(rows)), len(rows))
+        except Exception:  # noqa: BLE001 - a model may raise anything
+            return False
+        return True
 
 
 def make_runner(
