@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from churn_serving.errors import ChurnServingError, ModelNotFoundError
+from churn_serving.errors import ChurnServingError, ModelForeignError, ModelNotFoundError
 from churn_serving.model.artifact import MODEL_NAME, find_model, save_artifact
 
 if TYPE_CHECKING:
@@ -103,6 +103,9 @@ def _registered(name: str) -> str | None:
     try:
         return find_model(f"{name}:latest").tag
     except ModelNotFoundError:
+        return None
+    except ModelForeignError as error:
+        console.print(f"{escape(str(error))} A new one is trained beside it.", soft_wrap=True)
         return None
 
 

@@ -6,7 +6,9 @@
     ├── ModelError
     │   ├── ModelNotFoundError        the store has no such model
     │   ├── ModelCorruptedError       the stored files are not the ones that were registered
-    │   └── ModelMismatchError        the model was trained with other columns than the code makes
+    │   ├── ModelForeignError         the model was not registered by this package
+    │   ├── ModelMismatchError        the model was trained with other columns than the code makes
+    │   └── ModelStoreError           the store cannot be read
     ├── RequestError                  the caller's fault; ``detail`` says where
     │   ├── MalformedBodyError        not JSON
     │   ├── BodyTooLargeError         over the body limit
@@ -51,8 +53,10 @@ __all__ = [
     "MalformedHeaderError",
     "ModelCorruptedError",
     "ModelError",
+    "ModelForeignError",
     "ModelMismatchError",
     "ModelNotFoundError",
+    "ModelStoreError",
     "NotReadyError",
     "OverloadedError",
     "QueueFullError",
@@ -98,6 +102,14 @@ class ModelNotFoundError(ModelError):
 
 class ModelCorruptedError(ModelError):
     """The stored files differ from the ones that were registered."""
+
+
+class ModelForeignError(ModelError):
+    """The model was saved by something else, without what serving needs."""
+
+
+class ModelStoreError(ModelError):
+    """The model store cannot be read by this user."""
 
 
 class ModelMismatchError(ModelError):

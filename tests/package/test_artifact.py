@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import pickle
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -16,7 +17,13 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from churn_serving.errors import ModelCorruptedError, ModelMismatchError, ModelNotFoundError
+from churn_serving.errors import (
+    ModelCorruptedError,
+    ModelForeignError,
+    ModelMismatchError,
+    ModelNotFoundError,
+    ModelStoreError,
+)
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.model.artifact import (
     MODEL_NAME,
@@ -189,7 +196,10 @@ def test_a_missing_file_is_refused_with_the_command_that_helps(file: str, saved:
 def test_a_model_without_checksums_is_refused(logistic: Fitted, model_name: str) -> None:
     tag = str(
         bentoml.sklearn.save_model(
-            model_name, logistic.estimator, custom_objects={"scaler": logistic.scaler}
+            model_name,
+            logistic.estimator,
+            custom_objects={"scaler": logistic.scaler},
+            metadata={"decision_threshold": 0.5},
         ).tag
     )
     with pytest.raises(ModelCorruptedError, match=r"saved_model\.pkl"):
@@ -362,3 +372,24 @@ def test_a_model_of_another_version_loads_without_a_warning_of_scikit_learn(
 def test_the_default_name_is_the_one_the_service_looks_for() -> None:
     assert MODEL_NAME == "churn_classifier"
     assert inspect.signature(save_artifact).parameters["name"].default == MODEL_NAME
+
+
+def test_a_model_that_bentoml_saved_by_itself_is_named_for_what_it_is(
+    logistic: Fitted,
+) -> None:
+    saved = bentoml.sklearn.save_model("foreign", logistic.estimator)
+    with pytest.raises(ModelForeignError, match=re.escape(str(saved.tag))) as refused:
+        find_model("foreign:latest")
+    assert "train_and_save.py" in str(refused.value)
+
+
+@pytest.mark.parametrize("error", [PermissionError, NotADirectoryError])
+def test_a_store_that_cannot_be_read_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+) -> None:
+    def get(_: str) -> bentoml.Model:
+        raise error(13, "Permission denied", "/somebody/elses/store")
+
+    monkeypatch.setattr(bentoml.models, "get", get)
+    with pytest.raises(ModelStoreError, match=r"/somebody/elses/store.*BENTOML_HOME"):
+        find_model("churn_classifier:latest")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 import train_and_save
 from churn_serving.features.columns import COLUMN_NAMES
@@ -335,3 +336,13 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Train the churn model" in text
     assert "default: 42" in text
     assert "default: churn_classifier" in text
+
+
+def test_a_model_of_somebody_else_under_the_name_is_told_of_and_trained_beside(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = bentoml.sklearn.save_model("taken", LogisticRegression())
+    assert _run("--if-missing", "--name", "taken", "--data", table, "--model", "logistic") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"The model '{saved.tag}' was saved by something else" in said
+    assert len(bentoml.models.list("taken")) == 2

@@ -69,7 +69,9 @@ STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
     errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelNotFoundError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelCorruptedError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelForeignError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelMismatchError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelStoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ChurnServingError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

@@ -24,7 +24,13 @@ import cloudpickle
 import joblib
 import yaml
 
-from churn_serving.errors import ModelCorruptedError, ModelMismatchError, ModelNotFoundError
+from churn_serving.errors import (
+    ModelCorruptedError,
+    ModelForeignError,
+    ModelMismatchError,
+    ModelNotFoundError,
+    ModelStoreError,
+)
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 
 if TYPE_CHECKING:
@@ -140,9 +146,7 @@ def find_model(tag: str) -> RegisteredModel:
     Inside a built Bento, ``name:latest`` is an alias of the version the Bento was built with.
 
     Raises:
-        ModelNotFoundError: The store has no such model.
-        ModelCorruptedError: A file is missing or differs from what was registered.
-        ModelMismatchError: It was trained with other columns than this code makes.
+        ModelError: The store has no such model, or none that can be served; see its kinds.
     """
     return RegisteredModel(**_facts(_intact_model(tag)))
 
@@ -151,9 +155,7 @@ def load_artifact(tag: str) -> Artifact:
     """Verify and load a registered model.
 
     Raises:
-        ModelNotFoundError: The store has no such model.
-        ModelCorruptedError: A file is missing or differs from what was registered.
-        ModelMismatchError: It was trained with other columns than this code makes.
+        ModelError: The store has no such model, or none that can be served; see its kinds.
     """
     model = _intact_model(tag)
     # Imported late: whoever only looks for a model need not wait a second for scikit-learn.
@@ -191,6 +193,16 @@ def _intact_model(tag: str) -> bentoml.Model:
             f"The model '{tag}' is not as it was registered ({error}); "
             "train a new model with: python train_and_save.py"
         ) from error
+    except OSError as error:
+        raise ModelStoreError(
+            f"The model store cannot be read ({error.strerror}: {error.filename}); "
+            "is BENTOML_HOME a folder of this user?"
+        ) from error
+    if "decision_threshold" not in model.info.metadata:
+        raise ModelForeignError(
+            f"The model '{model.tag}' was saved by something else, without the threshold and the "
+            "checksums that serving needs; register one with: python train_and_save.py"
+        )
     _verify(model)
     _require_our_columns(model)
     return model
