@@ -8,11 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
+import pytest
 
 import train_and_save
 from churn_serving.learning.dataset import _public_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SCRIPT = Path(train_and_save.__file__)
 
@@ -39,6 +44,15 @@ def test_bad_data_ends_training_without_a_traceback(tmp_path: Path) -> None:
     assert list(tmp_path.glob("models/*")) == []
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """What a shell runs in the background ignores Ctrl-C, and so would what it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_training_without_a_traceback(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-u", SCRIPT],
