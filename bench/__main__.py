@@ -10,21 +10,25 @@ is listed with the reason. Tables, chart and every round are written to --output
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.errors import BenchmarkError
 from bench.harness import chart, report, soak
 from bench.harness.commit import server_of_commit
-from bench.harness.comparison import Absence, compare, total_steps
+from bench.harness.comparison import Absence, compare
 from bench.harness.environment import install
 from bench.harness.facts import facts
+from bench.harness.stand import Bench
 from bench.harness.visit import Plan
 from bench.harness.workload import make_workload
 from bench.process import CLIENT_CPU, pinned, require_cores, require_program
@@ -34,9 +38,8 @@ from bench.servers.server import MODELS
 from bench.tables import markdown, print_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from bench.harness.environment import Environment
     from bench.servers.server import Server
 
 FAILED: Final = 1
@@ -56,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_cores()
         (options.output / "logs").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, pinned({CLIENT_CPU}):
-            return (_soak if options.soak or options.requests else _compare)(options, Path(folder))
+            return (_soak if options.soak else _compare)(options, Path(folder))
     except BenchmarkError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {escape(str(error))}")
         return FAILED
@@ -67,53 +70,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(options: argparse.Namespace, folder: Path) -> int:
     servers = chosen(options.servers)
-    for commit in options.against:
+    if options.against and OURS not in servers:
+        servers.insert(0, OURS)
+    for number, commit in enumerate(options.against):
         with console.status(f"Training at {commit}"):
-            servers.insert(1, server_of_commit(commit, folder / f"commit-{len(servers)}"))
-        if OURS not in servers:
-            servers.insert(0, OURS)
+            servers.insert(1, server_of_commit(commit, folder / f"commit-{number}"))
     absences: list[Absence] = []
-    environments = _install(servers, absences)
+    bench = _bench(options, servers, folder, absences)
     machine = facts()
-    with console.status("Training the models"):
-        workload = make_workload(folder)
-    rounds = options.rounds or (1 if options.quick else 3)
-    plan = Plan(options.seconds or (2 if options.quick else 3), options.rate, quick=options.quick)
-    models = options.model or list(MODELS)
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-    ) as bar:
-        total = total_steps(environments, servers, plan, models=models, rounds=rounds)
-        task = bar.add_task("", total=total)
-
-        def progress(description: str) -> None:
-            bar.update(task, description=description, advance=1)
-            if not console.is_terminal:
-                console.print(description, highlight=False)
-
-        comparison = compare(
-            servers,
-            environments,
-            workload,
-            plan,
-            models=models,
-            rounds=rounds,
-            folder=folder,
-            logs=options.output / "logs",
-            absences=absences,
-            progress=progress,
-        )
-    used = {"rounds": rounds, "seconds": plan.seconds, "rate": plan.rate, "quick": plan.quick}
-    tables = list(report.tables(comparison, rate=plan.rate))
-    paragraphs = report.introduction(comparison, facts=machine, options=used)
+    plan = Plan(
+        options.rounds or (1 if options.quick else 3),
+        options.seconds or (2 if options.quick else 3),
+        options.rate,
+        quick=options.quick,
+    )
+    with _telling() as tell:
+        comparison = compare(bench, plan, absences, tell)
+    tables = list(report.tables(comparison, plan))
+    paragraphs = report.introduction(comparison, plan, facts=machine)
     print_tables(console, tables, bold=OURS.title)
     console.print(paragraphs[-1], highlight=False)
     output: Path = options.output
-    report.write_json(output / "bench.json", comparison, facts=machine, options=used)
+    _write_json(output / "bench.json", report.document(comparison, plan, facts=machine))
     picture = ""
     if rows := chart.panels(comparison):
         chart.draw(output / "bench.png", rows)
@@ -125,38 +103,24 @@ def _compare(options: argparse.Namespace, folder: Path) -> int:
 
 
 def _soak(options: argparse.Namespace, folder: Path) -> int:
-    servers = chosen(options.servers or [OURS.name])
     absences: list[Absence] = []
-    environments = _install(servers, absences)
-    with console.status("Training the models"):
-        workload = make_workload(folder)
+    bench = _bench(options, chosen(options.servers or [OURS.name]), folder, absences)
     errors = len(absences)
-    for server in servers:
-        for model in options.model or MODELS:
-            if server.name not in environments or model not in server.models:
-                continue
-            name = f"soak-{server.name}-{model}"
-            own = folder / name
-            own.mkdir()
-            result = soak.soak(
-                server,
-                environments[server.name],
-                workload,
-                model=model,
-                minutes=options.soak,
-                requests=options.requests,
-                folder=own,
-                log=options.output / "logs" / f"{name}.log",
-                status=console.status,
-            )
-            print_tables(console, [soak.table(result)])
-            soak.write_json(options.output / f"{name}.json", result, facts=facts())
-            console.print(f"Written to {options.output / name}.json", highlight=False)
-            errors += result.errors
+    for stand in bench.stands():
+        with _telling() as tell:
+            result = soak.soak(stand, options.soak, tell)
+        print_tables(console, [soak.table(result)])
+        file = options.output / f"soak-{stand.name}.json"
+        _write_json(file, {"facts": facts(), **asdict(result)})
+        console.print(f"Written to {file}", highlight=False)
+        errors += result.paced.errors
     return FAILED if errors else 0
 
 
-def _install(servers: Sequence[Server], absences: list[Absence]) -> dict[str, Environment]:
+def _bench(
+    options: argparse.Namespace, servers: list[Server], folder: Path, absences: list[Absence]
+) -> Bench:
+    """Install the servers, note who cannot be, and train the models."""
     environments = {}
     for server in servers:
         with console.status(f"Installing {server.title}"):
@@ -168,7 +132,21 @@ def _install(servers: Sequence[Server], absences: list[Absence]) -> dict[str, En
             else:
                 told = f"{server.title}: {server.needs[0]} {found.version}, {found.size_mb:,.0f} MB"
         console.print(told, highlight=False)
-    return environments
+    with console.status("Training the models"):
+        workload = make_workload(folder)
+    models = options.model or MODELS
+    return Bench(servers, models, environments, workload, folder, options.output / "logs")
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], object]]:
+    """Show what happens: in a line that changes, or in lines where there is no terminal."""
+    with console.status("") as status:
+        yield status.update if console.is_terminal else partial(console.print, highlight=False)
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_text(json.dumps(document, indent=2, default=str) + "\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -224,15 +202,13 @@ def _parser() -> argparse.ArgumentParser:
         help="default: %(default)s",
     )
     soaking = parser.add_argument_group("soak", "Instead, one server after the other for longer.")
-    length = soaking.add_mutually_exclusive_group()
-    length.add_argument(
+    soaking.add_argument(
         "--soak",
         type=float,
         default=0.0,
         metavar="MINUTES",
         help="at half of its saturation rate: latency, and whether memory grows",
     )
-    length.add_argument("--requests", type=_count, metavar="N", help="this many, as fast as it can")
     return parser
 
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchmarkError
-from bench.harness.visit import MANY, measure, steps
+from bench.harness.visit import MANY, measure
 from bench.servers.server import PREDICT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Sequence
 
-    from bench.harness.environment import Environment
+    from bench.harness.stand import Bench
     from bench.harness.visit import Plan, Visit
-    from bench.harness.workload import Workload
     from bench.load.wrk import Sample
     from bench.servers.server import Server
 
-__all__ = ["Absence", "Comparison", "Seen", "compare", "middle", "total_steps"]
+__all__ = ["Absence", "Comparison", "Seen", "compare", "middle"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +73,9 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was measured, and what could not be.
+    """What was measured, and what could not be."""
 
-    Attributes:
-        servers: In the order in which they were run.
-        environments: By the name of the server.
-        visits: In the order in which they were made.
-        absences: Of servers that were asked for.
-    """
-
-    servers: Sequence[Server]
-    environments: Mapping[str, Environment]
+    bench: Bench
     visits: tuple[Visit, ...]
     absences: tuple[Absence, ...] = ()
 
@@ -98,7 +87,7 @@ class Comparison:
     def of(self, model: str) -> list[Seen]:
         """Return what was seen with one model, fastest first; constant answers have no model."""
         seen = []
-        for server in self.servers:
+        for server in self.bench.servers:
             visits = tuple(
                 visit
                 for visit in self.visits
@@ -111,74 +100,22 @@ class Comparison:
         return sorted(seen, key=lambda one: -(one.sample(lambda sample: sample.rate) or 0))
 
 
-def total_steps(
-    environments: Mapping[str, Environment],
-    servers: Sequence[Server],
-    plan: Plan,
-    *,
-    models: Sequence[str],
-    rounds: int,
-) -> int:
-    """Return how often ``compare`` reports its progress."""
-    return rounds * sum(
-        steps(server, plan)
-        for server in servers
-        if server.name in environments
-        for model in models
-        if model in server.models
-    )
-
-
 def compare(
-    servers: Sequence[Server],
-    environments: Mapping[str, Environment],
-    workload: Workload,
-    plan: Plan,
-    *,
-    models: Sequence[str],
-    rounds: int,
-    folder: Path,
-    logs: Path,
-    absences: Sequence[Absence],
-    progress: Callable[[str], None],
+    bench: Bench, plan: Plan, absences: Sequence[Absence], tell: Callable[[str], object]
 ) -> Comparison:
     """Measure the servers that are installed.
 
     Args:
-        servers: In this order, in each round.
-        environments: Of those that are installed.
-        workload: What they are asked.
+        bench: The servers.
         plan: What is measured.
-        models: With these.
-        rounds: How often.
-        folder: For their files.
-        logs: Folder for the servers' output.
         absences: Of those that are not installed.
-        progress: Told before each step what it is.
+        tell: Told before each step what it is.
     """
     visits, missing = [], list(absences)
-    for number in range(1, rounds + 1):
-        for model in models:
-            for server in servers:
-                if server.name not in environments or model not in server.models:
-                    continue
-                own = folder / f"{number}-{model}-{server.name}"
-                own.mkdir()
-                try:
-                    visits.append(
-                        measure(
-                            server,
-                            environments[server.name],
-                            workload,
-                            plan,
-                            model=model,
-                            number=number,
-                            folder=own,
-                            log=logs / f"{server.name}-{model}.log",
-                            progress=progress,
-                        )
-                    )
-                except (BenchmarkError, OSError, subprocess.SubprocessError) as error:
-                    missing.append(Absence(server.title, model, number, str(error)))
-                shutil.rmtree(own, ignore_errors=True)
-    return Comparison(servers, environments, tuple(visits), tuple(missing))
+    for number in range(1, plan.rounds + 1):
+        for stand in bench.stands():
+            try:
+                visits.append(measure(stand, plan, number, tell))
+            except (BenchmarkError, OSError, subprocess.SubprocessError) as error:
+                missing.append(Absence(stand.server.title, stand.model, number, str(error)))
+    return Comparison(bench, tuple(visits), tuple(missing))

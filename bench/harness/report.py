@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.harness.comparison import middle
+from bench.harness.stand import TOLERANCE
 from bench.harness.targets import outcomes
-from bench.harness.visit import MANY, ONE, TOLERANCE
+from bench.harness.visit import MANY, ONE
 from bench.load.overload import CONNECTIONS, FACTOR
 from bench.load.stop import CALLERS, PATIENCE_SECONDS
 from bench.servers.ours import OURS
@@ -17,49 +17,46 @@ from bench.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from bench.harness.comparison import Comparison, Seen
+    from bench.harness.visit import Plan
     from bench.load.wrk import Sample
+    from bench.servers.server import Server
 
-__all__ = ["introduction", "tables", "write_json"]
+__all__ = ["document", "introduction", "tables"]
 
 UNDISTURBED: Final = 0.9
 _MET: Final = {True: "met", False: "MISSED"}
 
 
-def write_json(
-    path: Path, comparison: Comparison, *, facts: Mapping[str, Any], options: Mapping[str, Any]
-) -> None:
-    """Write every round, the targets, the machine and the options."""
+def document(comparison: Comparison, plan: Plan, *, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every round, the targets, the machine and the options, as JSON has it."""
     visits = [asdict(visit) for visit in comparison.visits]
-    for visit, document in zip(comparison.visits, visits, strict=True):
-        for told, sample in zip(visit.samples, document["samples"], strict=True):
+    for visit, made in zip(comparison.visits, visits, strict=True):
+        for told, sample in zip(visit.samples, made["samples"], strict=True):
             sample["sample"] |= {"rate": told.sample.rate, "busy": told.sample.busy}
-    document = {
+    environments = comparison.bench.environments
+    return {
         "facts": facts,
-        "options": options,
+        "options": asdict(plan),
         "errors": comparison.errors,
         "servers": {
             server.name: {
                 "title": server.title,
                 "how": server.how,
                 "batching": server.batching,
-                **asdict(comparison.environments[server.name]),
+                **asdict(environments[server.name]),
             }
-            for server in comparison.servers
-            if server.name in comparison.environments
+            for server in comparison.bench.servers
+            if server.name in environments
         },
         "targets": [asdict(outcome) for outcome in outcomes(comparison)],
         "absences": [asdict(absence) for absence in comparison.absences],
         "visits": visits,
     }
-    path.write_text(json.dumps(document, indent=2, default=str) + "\n")
 
 
-def introduction(
-    comparison: Comparison, *, facts: Mapping[str, Any], options: Mapping[str, Any]
-) -> list[str]:
+def introduction(comparison: Comparison, plan: Plan, *, facts: Mapping[str, Any]) -> list[str]:
     """Return paragraphs: on what machine, how, and what disturbed it."""
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     machine = (
@@ -68,7 +65,7 @@ def introduction(
     )
     method = (
         "One core for the server with all its processes, another for the client; medians of "
-        f"{options['rounds']} alternating rounds of {options['seconds']:g} s for each load. CPU is "
+        f"{plan.rounds} alternating rounds of {plan.seconds:g} s for each load. CPU is "
         "that of all the server's processes, memory their proportional share (PSS). Before it was "
         "measured, each server's answers were found equal to scikit-learn's `predict_proba` to "
         f"{TOLERANCE:g}."
@@ -76,13 +73,8 @@ def introduction(
     return [machine, method, _errors(comparison)]
 
 
-def tables(comparison: Comparison, *, rate: float) -> Iterator[Table]:
-    """Yield the tables.
-
-    Args:
-        comparison: What was measured.
-        rate: The fixed rate.
-    """
+def tables(comparison: Comparison, plan: Plan) -> Iterator[Table]:
+    """Yield the tables."""
     for model in MODELS:
         if seen := comparison.of(model):
             ours = next((one for one in seen if one.server.name == OURS.name), None)
@@ -90,8 +82,12 @@ def tables(comparison: Comparison, *, rate: float) -> Iterator[Table]:
                 rows = [row for one in seen if (row := _speed(one, ours, route))]
                 if rows:
                     yield Table(f"{model}: {route}", _SPEED, rows)
-            yield from _rest(model, seen, rate)
-    costs = [_costs(comparison, name) for name in comparison.environments]
+            yield from _rest(model, seen, plan.rate)
+    costs = [
+        _costs(comparison, server)
+        for server in comparison.bench.servers
+        if server.name in comparison.bench.environments
+    ]
     if costs:
         yield Table("What it takes", _COSTS, costs)
     if comparison.absences:
@@ -235,9 +231,8 @@ _COSTS: Final = (
 )
 
 
-def _costs(comparison: Comparison, name: str) -> tuple[str, ...]:
-    environment = comparison.environments[name]
-    server = next(server for server in comparison.servers if server.name == name)
+def _costs(comparison: Comparison, server: Server) -> tuple[str, ...]:
+    environment = comparison.bench.environments[server.name]
     # The model makes no difference here that is worth a table of its own.
     seen = next(
         (one for model in MODELS for one in comparison.of(model) if one.server is server), None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,8 +15,6 @@ from bench.errors import BenchmarkError
 from bench.process import CLIENT_CPU, pinned
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bench.process import Running
 
 __all__ = ["CONNECTIONS", "Overload", "overload"]
@@ -53,46 +53,22 @@ class Overload:
     p99_ms: float | None
 
 
-def overload(
-    here: Running, path: str, *, capacity: float, seconds: float, body: bytes, folder: Path
-) -> Overload:
+def overload(here: Running, path: str, body: bytes, *, capacity: float, seconds: float) -> Overload:
     """Let h2load offer twice the capacity over HTTP/1.1.
 
     Args:
         here: The server.
         path: Of the prediction.
+        body: Of each request.
         capacity: Requests a second.
         seconds: How long.
-        body: Of each request.
-        folder: For scratch files.
     """
-    data, log = folder / "body.json", folder / "answers.tsv"
-    data.write_bytes(body)
-    log.unlink(missing_ok=True)
     offered = FACTOR * capacity
-    command = [
-        *("h2load", "--h1", "--threads=1", f"--clients={CONNECTIONS}"),
-        *(f"--duration={max(1, round(seconds))}", f"--rps={offered / CONNECTIONS:.4f}"),
-        f"--connection-inactivity-timeout={PATIENCE_SECONDS}",
-        *(f"--data={data}", f"--log-file={log}", "--header=Content-Type: application/json"),
-        here.origin + path,
-    ]
-    with pinned({CLIENT_CPU}):
-        client = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-    try:
-        said, _ = client.communicate(timeout=seconds + _SPARE_SECONDS)
-    except subprocess.TimeoutExpired:
-        # It waits for answers that never come; what has come is in its log.
-        client.kill()
-        said, _ = client.communicate()
-    if not (log.exists() and b"\n" in log.read_bytes()):
-        raise BenchmarkError(f"h2load failed: {said.strip()[-_LAST_CHARACTERS:]}")
-    # Its last line may be half of one.
-    lines = log.read_text().rpartition("\n")[0].splitlines()
+    with tempfile.TemporaryDirectory() as folder:
+        data, log = Path(folder, "body.json"), Path(folder, "answers.tsv")
+        data.write_bytes(body)
+        lines = _offer(here.origin + path, data, log, offered=offered, seconds=seconds)
     rows = np.loadtxt(lines, dtype=np.int64, delimiter="\t", usecols=(1, 2), ndmin=2)
-    log.unlink()
     rows[rows[:, 0] == _NO_REASON, 0] = _OK
     statuses = Counter(rows[:, 0].tolist())
     latencies = rows[rows[:, 0] == _OK, 1] / 1e3
@@ -108,3 +84,28 @@ def overload(
         p50_ms=p50,
         p99_ms=p99,
     )
+
+
+def _offer(url: str, data: Path, log: Path, *, offered: float, seconds: float) -> list[str]:
+    """Return a line for each request: when, status, microseconds."""
+    command = [
+        *("h2load", "--h1", "--threads=1", f"--clients={CONNECTIONS}"),
+        *(f"--duration={max(1, round(seconds))}", f"--rps={offered / CONNECTIONS:.4f}"),
+        f"--connection-inactivity-timeout={PATIENCE_SECONDS}",
+        *(f"--data={data}", f"--log-file={log}", "--header=Content-Type: application/json"),
+        url,
+    ]
+    with pinned({CLIENT_CPU}):
+        client = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    try:
+        said, _ = client.communicate(timeout=seconds + _SPARE_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It waits for answers that never come; what has come is in its log.
+        client.kill()
+        said, _ = client.communicate()
+    if not (log.exists() and b"\n" in log.read_bytes()):
+        raise BenchmarkError(f"h2load failed: {said.strip()[-_LAST_CHARACTERS:]}")
+    # Its last line may be half of one.
+    return log.read_text().rpartition("\n")[0].splitlines()

@@ -18,9 +18,10 @@ from bench.harness import chart
 from bench.harness.comparison import Absence, Comparison
 from bench.harness.environment import Environment, install
 from bench.harness.export import export
-from bench.harness.report import introduction, tables, write_json
+from bench.harness.report import document, introduction, tables
+from bench.harness.stand import Bench
 from bench.harness.targets import Outcome, outcomes
-from bench.harness.visit import MANY, ONE, Told, Visit
+from bench.harness.visit import MANY, ONE, Plan, Told, Visit
 from bench.harness.workload import SCORER, Model, Workload, customers
 from bench.load.overload import Overload
 from bench.load.pacer import Paced
@@ -29,7 +30,7 @@ from bench.load.wrk import Sample
 from bench.servers.ours import OURS, of_commit
 from bench.servers.registry import ALL, SERVERS, chosen
 from bench.servers.rows import CONTRACT_TYPES, PAYMENT_METHODS, row
-from bench.servers.server import BATCH, LOGISTIC, PREDICT, TREE, Server, Tool
+from bench.servers.server import BATCH, LOGISTIC, MODELS, PREDICT, TREE, Server, Tool
 from bench.tables import markdown
 from churn_serving.features import columns
 from churn_serving.features.rows import customer_row, feature_matrix
@@ -209,14 +210,19 @@ def comparison(
     *visits: Visit, absences: tuple[Absence, ...] = (), more: tuple[Server, ...] = ()
 ) -> Comparison:
     environment = Environment(Path("python"), "1.2.3", packages=10, size_mb=200)
+    environments = {one.server: environment for one in visits}
+    workload = Workload(Path(), (), {})
     servers = [*SERVERS.values(), *more]
-    return Comparison(servers, {one.server: environment for one in visits}, visits, absences)
+    return Comparison(
+        Bench(servers, MODELS, environments, workload, Path(), Path()), visits, absences
+    )
 
 
 def met(found: list[Outcome]) -> dict[str, bool]:
     return {outcome.title.partition(": ")[2]: outcome.met for outcome in found}
 
 
+PLAN = Plan(1, 3, 100)
 RANKS = (
     "req/s with 32 connections",
     "CPU/request with 32 connections",
@@ -279,7 +285,7 @@ def test_the_rounds_count_by_their_median() -> None:
     assert seen.sample(lambda one: one.rate) == 120
 
 
-def test_everything_is_written_down(tmp_path: Path) -> None:
+def test_everything_is_written_down() -> None:
     ours = visit(OURS, rate=20_000, one_ms=0.1, paced_ms=2)
     slow = replace(
         visit("mlflow", rate=300, cpu_us=3000, one_ms=2, paced_ms=9),
@@ -291,8 +297,7 @@ def test_everything_is_written_down(tmp_path: Path) -> None:
     both = comparison(slow, ours, absences=(absent,))
     facts = {"date": "2026-01-01T00:00", "cpu": "c", "cores": 2, "python": "3", "packages": {}}
     facts |= {"wrk": "wrk 4", "h2load": "h2load 1"}
-    options = {"rounds": 1, "seconds": 3, "rate": 100}
-    text = markdown(tables(both, rate=100))
+    text = markdown(tables(both, PLAN))
     # Fastest first; every line of a table has as many cells as its head.
     assert text.index(f"| {OURS.title} | 50 | 20,000") < text.index("| MLflow | 3000 | 300")
     assert "| MLflow | 4.50 | 9.00 | 0 | NO |" in text
@@ -306,19 +311,15 @@ def test_everything_is_written_down(tmp_path: Path) -> None:
         cells = len(re.findall(r"(?<!\\)\|", line))
         assert not (width and cells) or cells == width, line
         width = cells
-    assert (
-        "medians of 1 alternating rounds of 3 s"
-        in introduction(both, facts=facts, options=options)[1]
-    )
-    write_json(tmp_path / "bench.json", both, facts=facts, options=options)
-    document = json.loads((tmp_path / "bench.json").read_text())
-    assert document["absences"][0]["reason"] == absent.reason
-    assert document["visits"][0]["samples"][1]["sample"]["rate"] == 300
+    assert "medians of 1 alternating rounds of 3 s" in introduction(both, PLAN, facts=facts)[1]
+    made = json.loads(json.dumps(document(both, PLAN, facts=facts), default=str))
+    assert made["absences"][0]["reason"] == absent.reason
+    assert made["visits"][0]["samples"][1]["sample"]["rate"] == 300
 
 
 def test_a_quick_run_has_fewer_tables() -> None:
     quick = replace(visit(OURS, rate=200), paced=None, overload=None, recovers=None, stop=None)
-    titles = [table.title for table in tables(comparison(quick), rate=100)]
+    titles = [table.title for table in tables(comparison(quick), PLAN)]
     assert titles == [f"{LOGISTIC}: {PREDICT.name}", "What it takes"]
 
 
