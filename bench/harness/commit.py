@@ -22,7 +22,7 @@ __all__ = ["server_of_commit"]
 def server_of_commit(commit: str, folder: Path) -> Server:
     """Unpack a commit into ``folder``, let it train its own models, and return its service.
 
-    It runs in the environment of the bench: what differs is the code.
+    The training runs in the environment of the bench, the service in that of the commit's lock.
 
     Raises:
         BenchmarkError: There is no such commit, or its training failed.

@@ -65,8 +65,7 @@ def install(server: Server, folder: Path = ENVIRONMENTS) -> Environment:
         python, found = Path(sys.executable), _needed(server.needs)
     else:
         # Not resolved: the interpreter of an environment is a link to the one that made it.
-        python = (folder / server.folder.name / "bin" / "python").absolute()
-        _make(python, server.lock, server.unlocked)
+        python = _made(server, server.lock, folder).absolute()
         (packages,) = (python.parents[1] / "lib").glob("python*/site-packages")
         found = {
             _canonical(distribution.name): distribution
@@ -77,17 +76,20 @@ def install(server: Server, folder: Path = ENVIRONMENTS) -> Environment:
     return Environment(python, version, len(found), _size_mb(found.values()))
 
 
-def _make(python: Path, lock: Path, unlocked: tuple[str, ...]) -> None:
-    folder = python.parents[1]
-    stamp = folder / _STAMP
+def _made(server: Server, lock: Path, folder: Path) -> Path:
+    """Return the interpreter of the server's own environment."""
     version = f"{platform.python_implementation()} {platform.python_version()}"
-    digest = hashlib.sha256("\n".join((lock.read_text(), *unlocked, version)).encode()).hexdigest()
+    text = "\n".join((lock.read_text(), *server.unlocked, version))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    # Commits of this project with the same lock share an environment.
+    own = folder / (f"runtime-{digest[:8]}" if server.requirements else server.folder.name)
+    python, stamp = own / "bin" / "python", own / _STAMP
     if stamp.exists() and stamp.read_text() == digest:
-        return
-    shutil.rmtree(folder, ignore_errors=True)
-    _run(sys.executable, "-m", "venv", str(folder))
-    if unlocked:
-        _run(str(python), "-m", "pip", "install", *unlocked)
+        return python
+    shutil.rmtree(own, ignore_errors=True)
+    _run(sys.executable, "-m", "venv", str(own))
+    if server.unlocked:
+        _run(str(python), "-m", "pip", "install", *server.unlocked)
     # A lock is complete, and may overrule what a package says it can live with. Compiled now, so
     # that the first start is not slower than the second.
     _run(
@@ -95,6 +97,7 @@ def _make(python: Path, lock: Path, unlocked: tuple[str, ...]) -> None:
         *("--no-deps", "--require-hashes", "--requirements", str(lock)),
     )
     stamp.write_text(digest)
+    return python
 
 
 def _needed(names: Iterable[str]) -> dict[str, Distribution]:

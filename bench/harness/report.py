@@ -113,18 +113,9 @@ def tables(comparison: Comparison, plan: Plan) -> Iterator[Table]:
 
 
 _SPEED: Final = (
-    "server",
-    f"CPU us/request, {MANY} connections",
-    "req/s",
-    "p50 ms",
-    "p99 ms",
-    "CPU us/request, 1 connection",
-    "req/s",
-    "p50 ms",
-    "p99 ms",
-    "failed",
-    "CPU: x ours",
-    "req/s: ours x",
+    *("server", f"CPU us/request, {MANY} connections", "req/s", "p50 ms", "p99 ms"),
+    *("CPU us/request, 1 connection", "req/s", "p50 ms", "p99 ms"),
+    *("failed", "CPU: x ours", "req/s: ours x"),
 )
 
 
@@ -218,16 +209,8 @@ def _stop(seen: Seen) -> tuple[str, ...]:
 
 
 _COSTS: Final = (
-    "server",
-    "version",
-    "packages",
-    "installed MB",
-    "s to ready",
-    "PSS MB idle",
-    "PSS MB after the loads",
-    "processes",
-    "dynamic batching",
-    "set up",
+    *("server", "version", "packages", "installed MB", "s to ready"),
+    *("PSS MB idle", "PSS MB after the loads", "processes", "dynamic batching", "set up"),
 )
 
 

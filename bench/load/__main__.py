@@ -78,9 +78,7 @@ def _load(options: argparse.Namespace) -> int:
             console.print(f"Started the service at {host}; its log is {log}.", highlight=False)
         require_service(host, os.environ.get("CHURN_LOAD_API_KEY", ""))
         seconds = options.run_time or (None if options.step_users else _SECONDS)
-        driven = drive(
-            host, _locust_options(options, seconds), seconds=seconds, output=output, console=console
-        )
+        driven = drive(host, _locust_options(options, seconds), output=output, console=console)
     if not summary_file.exists():
         if driven.interrupted:
             raise KeyboardInterrupt

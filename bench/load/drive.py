@@ -7,12 +7,9 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
-
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.errors import BenchmarkError
 from bench.process import ROOT
@@ -58,15 +55,12 @@ def require_locust() -> None:
         raise BenchmarkError("Locust is missing: 'make load' installs it, or pip install locust.")
 
 
-def drive(
-    host: str, options: Sequence[str], *, seconds: int | None, output: Path, console: Console
-) -> Driven:
+def drive(host: str, options: Sequence[str], *, output: Path, console: Console) -> Driven:
     """Run Locust until it ends, or until Ctrl-C makes it end.
 
     Args:
         host: What is under load.
         options: Further options for Locust.
-        seconds: How long it will take, if that is known.
         output: The folder for ``report.html``, ``summary.json`` and ``locust.log``.
         console: Shows how it goes.
     """
@@ -85,25 +79,18 @@ def drive(
     assert process.stdout is not None  # noqa: S101 - for mypy: it is a pipe
     sentences: list[str] = []
     interrupted = False
-    columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     try:
         with (
             (output / "locust.log").open("w", encoding="utf-8") as log,
-            Progress(
-                *columns, console=console, transient=True, disable=not console.is_terminal
-            ) as bar,
+            console.status(f"Load on {host}") as status,
         ):
-            task = bar.add_task(f"Load on {host}", total=seconds)
-            start = time.monotonic()
 
             def follow(lines: Iterable[str]) -> None:
                 for line in lines:
                     log.write(line)
-                    bar.update(task, completed=time.monotonic() - start)
                     if total := _TOTAL.match(line):
                         requests, failures = map(int, total.groups())
-                        told = f"{requests:,} requests, {failures:,} failed"
-                        bar.update(task, description=told)
+                        status.update(f"{requests:,} requests, {failures:,} failed")
                     elif _SENTENCE in line:
                         sentences.append(line.partition(_SENTENCE)[2].strip())
                         console.print(sentences[-1], highlight=False)

@@ -147,7 +147,7 @@ class Server:
     Attributes:
         name: For the command line.
         title: For the tables.
-        folder: What it needs beside packages; with a ``requirements.txt``, an environment is made.
+        folder: Where it is described.
         needs: The distributions that it needs; the version of the first one is reported.
         launch: How it is started for a site.
         how: In a few words, how it is set up here: batch size, timer, workers, what is off.
@@ -155,12 +155,13 @@ class Server:
         models: With which models.
         prepare: Makes what it reads from the site before it is started.
         batching: Its dynamic batching: none, by a timer, or as soon as the model is free.
+        requirements: The lock of its environment, if that is not the one in its folder.
         tools: Programs that it needs.
         unlocked: Requirements that pip installs first, without hashes.
         cpus: The cores where it may run.
         constant: It does not predict, so its answers are not checked.
         ours: Whether it is this project's own service.
-        optional: Left out unless it is asked for, as is any server with an environment of its own.
+        optional: Left out unless it is asked for, as is any server with a lock in its folder.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Server:
     models: tuple[str, ...] = MODELS
     prepare: Callable[[Site], None] | None = None
     batching: Literal["none", "timer", "no timer"] = "none"
+    requirements: Path | None = None
     tools: tuple[Tool, ...] = ()
     unlocked: tuple[str, ...] = ()
     cpus: frozenset[int] = frozenset({0})
@@ -182,14 +184,14 @@ class Server:
 
     @property
     def lock(self) -> Path | None:
-        """The lock of its own environment, if it has one."""
-        lock = self.folder / "requirements.txt"
+        """The lock of its own environment; None: it runs in that of the bench."""
+        lock = self.requirements or self.folder / "requirements.txt"
         return lock if lock.exists() else None
 
     @property
     def usual(self) -> bool:
         """Whether it is measured unless others are asked for."""
-        return self.lock is None and not self.optional
+        return not self.optional and not (self.folder / "requirements.txt").exists()
 
 
 def row(customer: Customer) -> list[float]:

@@ -75,10 +75,12 @@ def test_names_and_titles_are_unique_and_ours_is_first() -> None:
     assert len({server.title for server in SERVERS.values()}) == len(SERVERS)
 
 
-def test_servers_are_chosen_by_name_and_the_usual_ones_need_no_environment() -> None:
+def test_servers_are_chosen_by_name_and_the_usual_ones_are_those_without_a_lock() -> None:
     assert chosen(["triton", "ours"]) == [OURS, SERVERS["triton"]]
     assert chosen([ALL]) == list(SERVERS.values())
-    assert not {server.name for server in chosen([])} & {server.name for server in APART}
+    usual = chosen([])
+    assert OURS in usual
+    assert not any((server.folder / "requirements.txt").exists() for server in usual)
     with pytest.raises(BenchmarkError, match="no server tritn; there are: ours,"):
         chosen(["tritn"])
 
@@ -132,7 +134,7 @@ def test_an_exported_scorer_needs_nothing_of_this_project(tmp_path: Path, logist
 
 
 def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
-    unknown = replace(OURS, folder=tmp_path)
+    unknown = replace(OURS, folder=tmp_path, requirements=None)
     (tmp_path / "requirements.txt").write_text(
         f"no-such-package-anywhere==1.0 --hash=sha256:{'0' * 64}\n"
     )
@@ -145,11 +147,11 @@ def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
 
 
 def test_what_a_server_needs_of_the_bench_is_counted() -> None:
-    starlette, ours = (install(SERVERS[name]) for name in ("starlette", "ours"))
+    starlette, limit = (install(SERVERS[name]) for name in ("starlette", "limit"))
     assert starlette.version == version("starlette")
-    # Ours needs BentoML beside all that; pytest is installed, and needed by none.
-    assert 10 < starlette.packages < ours.packages < len(list(distributions()))
-    assert 100 < starlette.size_mb < ours.size_mb
+    # scikit-learn beside uvicorn; pytest is installed, and needed by neither.
+    assert 3 <= limit.packages < starlette.packages < len(list(distributions()))
+    assert 0 < limit.size_mb < starlette.size_mb
 
 
 def sample(rate: float, *, cpu_us: float = 50, p50_ms: float = 1) -> Sample:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from bench.process import ROOT
+from bench.servers.ours import runtime_lock
 from bench.servers.server import Launch, Route, Server
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ _UNTUNED: Final = Server(
     name="bentoml-untuned",
     title="BentoML, untuned",
     folder=_HERE,
-    needs=("bentoml", "cloudpickle", "scikit-learn", "scipy"),
+    needs=("bentoml",),
+    requirements=runtime_lock(ROOT),
     routes=(
         Route(
             "predict",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bench.servers.server import Site
 
-__all__ = ["OURS", "SERVERS", "TWO_WORKERS", "of_commit"]
+__all__ = ["OURS", "SERVERS", "TWO_WORKERS", "of_commit", "runtime_lock"]
 
 
 def _launch(root: Path, home: Path | None = None, **settings: str) -> Callable[[Site], Launch]:
@@ -44,11 +44,22 @@ def _launch(root: Path, home: Path | None = None, **settings: str) -> Callable[[
     return launched
 
 
+def runtime_lock(root: Path) -> Path:
+    """Return what the service of a checkout is installed from, in production, too.
+
+    In the environment of the bench it would be larger: what is installed there for the training
+    and the tests, scikit-learn and BentoML import as well.
+    """
+    here = root / "requirements" / "runtime.txt"
+    return here if here.exists() else root / "requirements.txt"
+
+
 OURS: Final = Server(
     name="ours",
     title="churn-serving",
     folder=ROOT / "bench" / "servers" / "ours",
-    needs=("churn-serving",),
+    needs=("bentoml",),
+    requirements=runtime_lock(ROOT),
     launch=_launch(ROOT),
     routes=(PREDICT, PREDICT_V1, BATCH),
     batching="no timer",
@@ -82,5 +93,6 @@ def of_commit(commit: str, root: Path, home: Path) -> Server:
         name=f"commit-{commit}",
         title=f"churn-serving at {commit}",
         launch=_launch(root, home),
-        how="its own code and model, in the environment of the bench",
+        requirements=runtime_lock(root),
+        how="its own code, packages and model",
     )
