@@ -2,14 +2,10 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from pydantic_core import to_json
 
@@ -17,12 +13,11 @@ from bench.errors import BenchmarkError
 from bench.harness import chart
 from bench.harness.comparison import Absence, Comparison
 from bench.harness.environment import Environment, install
-from bench.harness.export import export
 from bench.harness.report import document, introduction, tables
 from bench.harness.stand import Bench
 from bench.harness.targets import Outcome, outcomes
 from bench.harness.visit import MANY, ONE, Plan, Told, Visit
-from bench.harness.workload import SCORER, Model, Workload, customers
+from bench.harness.workload import Model, Workload, customers
 from bench.load.overload import Overload
 from bench.load.pacer import Paced
 from bench.load.stop import Stop
@@ -30,14 +25,10 @@ from bench.load.wrk import Sample
 from bench.servers.ours import OURS, of_commit
 from bench.servers.registry import ALL, SERVERS, chosen
 from bench.servers.rows import CONTRACT_TYPES, PAYMENT_METHODS, row
-from bench.servers.server import BATCH, LOGISTIC, MODELS, PREDICT, TREE, Server, Tool
+from bench.servers.server import BATCH, LOGISTIC, MODELS, PREDICT, TREE, Server
 from bench.tables import markdown
 from churn_serving.features import columns
-from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.model.artifact import Artifact
-
-if TYPE_CHECKING:
-    from tests.package.conftest import Fitted
+from churn_serving.features.rows import customer_row
 
 CUSTOMERS = customers()
 APART = [server for server in SERVERS.values() if server.lock]
@@ -101,49 +92,6 @@ def test_a_row_without_this_project_is_the_row_with_it() -> None:
     assert PAYMENT_METHODS == columns.PAYMENT_METHODS
     for customer in CUSTOMERS:
         assert tuple(row(json.loads(customer.model_dump_json()))) == customer_row(customer)
-
-
-def test_an_exported_scorer_needs_nothing_of_this_project(tmp_path: Path, logistic: Fitted) -> None:
-    artifact = Artifact(
-        tag="churn:v1",
-        estimator=logistic.estimator,
-        scaler=logistic.scaler,
-        threshold=0.5,
-        metadata={},
-    )
-    churn = export(artifact, tmp_path / "made")
-    X = feature_matrix(map(customer_row, CUSTOMERS))
-    np.save(tmp_path / "X.npy", X)
-    # Isolated: neither this project nor the folder it runs in can be imported.
-    program = (
-        "import sys, pickle, numpy as np\n"
-        "sys.modules['churn_serving'] = None\n"
-        f"scorer = pickle.load(open({str(tmp_path / 'made' / SCORER)!r}, 'rb'))\n"
-        f"print(scorer.score(np.load({str(tmp_path / 'X.npy')!r})).tolist())\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-I", "-c", program],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=tmp_path,
-    )
-    expected = logistic.estimator.predict_proba(logistic.scaler.transform(X))[:, 1]
-    assert json.loads(result.stdout) == pytest.approx(expected.tolist(), abs=1e-12)
-    assert churn == expected.tolist()
-
-
-def test_what_cannot_be_installed_says_why(tmp_path: Path) -> None:
-    unknown = replace(OURS, folder=tmp_path, requirements=None)
-    (tmp_path / "requirements.txt").write_text(
-        f"no-such-package-anywhere==1.0 --hash=sha256:{'0' * 64}\n"
-    )
-    with pytest.raises(BenchmarkError, match="cannot be installed"):
-        install(unknown, tmp_path / "env")
-    assert not list((tmp_path / "env").rglob("installed"))
-    missing = replace(OURS, tools=(Tool("no-such-program", "get it there"),))
-    with pytest.raises(BenchmarkError, match="no-such-program is missing; get it there"):
-        install(missing, tmp_path / "env")
 
 
 def test_what_a_server_needs_of_the_bench_is_counted() -> None:
