@@ -40,7 +40,7 @@ JSON: TypeAlias = Any
 logger = logging.getLogger("churn.load")
 draw = random.Random()  # noqa: S311 - customers, no secrets
 
-FILE: Final = Path(__file__).parent / "benchmarks" / "load_test" / "customers.jsonl"
+FILE: Final = Path(__file__).parent / "bench" / "load" / "customers.jsonl"
 try:
     CUSTOMERS: Final = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
 except OSError:

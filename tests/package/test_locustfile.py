@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from benchmarks.load_test import CUSTOMERS
-from benchmarks.load_test.sample import SIZE, sample, text
+from bench.load import CUSTOMERS
+from bench.load.sample import SIZE, sample, text
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.http.api import v0, v1

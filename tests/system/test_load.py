@@ -130,7 +130,7 @@ def test_the_search_says_which_step_held(server: Server, limit: str, code: int, 
 
 
 def make_load(*options: str, **settings: Any) -> subprocess.CompletedProcess[str]:
-    return run(*options, module="benchmarks.load_test", **settings)
+    return run(*options, module="bench.load", **settings)
 
 
 def test_make_load_reports_on_a_service_that_runs(server: Server, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_make_load_starts_a_service_and_ctrl_c_ends_both_with_what_there_is(
     models: dict[str, str], tmp_path: Path
 ) -> None:
     output = tmp_path / "load"
-    command = ["-m", "benchmarks.load_test", "--port", "1", "--run-time", "60"]
+    command = ["-m", "bench.load", "--port", "1", "--run-time", "60"]
     with (tmp_path / "log").open("w") as log:
         process = psutil.Popen(
             [sys.executable, *command, "--output", str(output), "--users", "5", *PATIENT],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from bench.errors import BenchmarkError
 from tests.system.chaos.report import ChaosError, Report
 from tests.system.chaos.scenarios import SCENARIOS
 from tests.system.chaos.stage import Stage
@@ -40,7 +41,7 @@ def play(
     start = time.monotonic()
     try:
         report = SCENARIOS[name](Stage(folder=folder, models=models, quick=quick, say=say))
-    except (ChaosError, OSError) as error:
+    except (BenchmarkError, ChaosError, OSError) as error:
         report = Report(done="broken off", failures=[f"{type(error).__name__}: {error}"])
     report.seconds = round(time.monotonic() - start, 1)
     return report

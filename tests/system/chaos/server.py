@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from bench.process import pss_bytes
 from tests.system.chaos.client import ask, request
 from tests.system.chaos.report import ChaosError
 from tests.tools import free_port
@@ -40,9 +41,13 @@ _LINE_CHARACTERS: Final = 200
 
 
 class Usage(NamedTuple):
-    """What the process tree holds: resident megabytes, and file descriptors."""
+    """What the supervisor and the workers hold: memory, and file descriptors.
 
-    rss_mb: float
+    The memory is their PSS in megabytes, but for pages of files: what is asked here is whether it
+    grows, and those grow when a neighbour ends that maps the same libraries.
+    """
+
+    pss_mb: float
     fds: int
 
 
@@ -68,11 +73,11 @@ class Server:
         return {worker.pid for worker in self.workers()}
 
     def usage(self) -> Usage:
-        """Return what the workers hold now."""
-        workers = self.workers()
+        """Return what the supervisor and the workers hold now."""
+        processes = [psutil.Process(self.started.pid), *self.workers()]
         return Usage(
-            round(sum(worker.memory_info().rss for worker in workers) / 1e6, 1),
-            sum(worker.num_fds() for worker in workers),
+            round(sum(pss_bytes(process.pid, "Pss_Anon") for process in processes) / 1e6, 1),
+            sum(process.num_fds() for process in processes),
         )
 
     def metric(self, name: str, **labels: str) -> float:

@@ -124,7 +124,7 @@ def garbage(stage: Stage) -> Report:
         same = server.pids() == pids
     statuses = Counter(status for _, status, _ in sent)
     raw_statuses = Counter(status for _, status, _ in thrown)
-    growth = after.rss_mb - before.rss_mb
+    growth = after.pss_mb - before.pss_mb
     failures, hangs = 0, 0
     for what, outcomes in [("described", sent), ("raw", thrown)]:
         failed = [payload for payload, status, _ in outcomes if status >= SERVER_ERRORS]
@@ -149,12 +149,12 @@ def garbage(stage: Stage) -> Report:
     report.came_back = (
         f"{failures} x 5xx, {hangs} hung; {_words(statuses)}; raw {_words(raw_statuses)}; slowest "
         f"{percentile_ms((seconds for _, _, seconds in sent), 100):.0f} ms; "
-        f"RSS {growth:+.1f} MB, descriptors {before.fds} > {after.fds}"
+        f"PSS {growth:+.1f} MB, descriptors {before.fds} > {after.fds}"
     )
     report.figures = {
         "described": dict(statuses),
         "raw": dict(raw_statuses),
-        "rss_mb": [before.rss_mb, after.rss_mb],
+        "pss_mb": [before.pss_mb, after.pss_mb],
         "fds": [before.fds, after.fds],
     }
     return report

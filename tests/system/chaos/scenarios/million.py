@@ -39,7 +39,7 @@ def million(stage: Stage) -> Report:
                     after = server.usage()
         rate = len(callers.answered) / (time.monotonic() - start)
     assert before is not None
-    growth = after.rss_mb - before.rss_mb
+    growth = after.pss_mb - before.pss_mb
     answered = callers.statuses.total()
     report.require(set(callers.statuses) == {200}, f"answers {dict(callers.statuses)}, not all 200")
     report.require(not callers.lost, f"{len(callers.lost)} requests were lost")
@@ -51,13 +51,13 @@ def million(stage: Stage) -> Report:
     )
     report.done = f"{answered:,} requests on {len(PAUSES)} keep-alive connections"
     report.came_back = (
-        f"RSS {before.rss_mb:.1f} > {after.rss_mb:.1f} MB ({growth:+.1f}), descriptors "
+        f"PSS {before.pss_mb:.1f} > {after.pss_mb:.1f} MB ({growth:+.1f}), descriptors "
         f"{before.fds} > {after.fds}; {rate:,.0f} requests/s of this client"
     )
     report.figures = {
         "answered": answered,
         "rate": round(rate),
-        "rss_mb": [before.rss_mb, after.rss_mb],
+        "pss_mb": [before.pss_mb, after.pss_mb],
         "fds": [before.fds, after.fds],
     }
     return report

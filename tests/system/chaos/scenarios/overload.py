@@ -56,7 +56,7 @@ def overload(stage: Stage) -> Report:
         percentile_ms((exchange.seconds for exchange in some), 50) for some in (refused, accepted)
     )
     lag = percentile_ms((exchange.sent - exchange.due for exchange in load.exchanges), 99)
-    growth = after.rss_mb - before.rss_mb
+    growth = after.pss_mb - before.pss_mb
     report.require(
         goodput >= LEAST_GOODPUT,
         f"goodput was {goodput:.0%} of the capacity, not {LEAST_GOODPUT:.0%}",
@@ -78,7 +78,7 @@ def overload(stage: Stage) -> Report:
     )
     report.came_back = (
         f"goodput {goodput:.0%} of {capacity:.0f} customers/s; accepted p99 {p99:,.0f} ms; "
-        f"{len(refused):,} refused in {refusal:.1f} ms (median); RSS {growth:+.1f} MB"
+        f"{len(refused):,} refused in {refusal:.1f} ms (median); PSS {growth:+.1f} MB"
     )
     report.figures = {
         "statuses": dict(statuses),
@@ -88,7 +88,7 @@ def overload(stage: Stage) -> Report:
         "refused_p50_p99_ms": percentiles_ms((one.seconds for one in refused), 50, 99),
         "client_lag_p99_ms": lag,
         "connections": load.connections,
-        "rss_mb": [before.rss_mb, after.rss_mb],
+        "pss_mb": [before.pss_mb, after.pss_mb],
         "fds": [before.fds, after.fds],
     }
     return report

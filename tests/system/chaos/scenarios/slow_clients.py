@@ -202,7 +202,7 @@ def slow_clients(stage: Stage) -> Report:
         "body_answers": dict(body.answers),
         "idle_served": alive,
         "fds": [before.fds, after.fds],
-        "rss_mb": [before.rss_mb, after.rss_mb],
+        "pss_mb": [before.pss_mb, after.pss_mb],
     }
     return report
 

@@ -1,0 +1,167 @@
+"""The promises: ratios and ranks within one run, so that they hold on any machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from bench.harness.visit import MANY, ONE
+from bench.servers.ours import OURS, TWO_WORKERS
+from bench.servers.server import BATCH, LOGISTIC, MODELS, PREDICT, TREE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.harness.comparison import Comparison, Seen
+    from bench.load.wrk import Sample
+
+__all__ = ["Outcome", "outcomes"]
+
+CPU_OVER_LIMIT: Final = {LOGISTIC: 2.3, TREE: 3.2}
+CPU_OVER_COMMIT: Final = 1.05
+TIMER_FACTOR: Final = 5.0
+"""So many times sooner than a server with a timer we mean to answer a lone caller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One promise: what it is, what was measured, and whether it was kept."""
+
+    title: str
+    wanted: str
+    measured: str
+    met: bool
+
+
+def outcomes(comparison: Comparison) -> list[Outcome]:
+    """Hold the comparison against the promises about servers that were measured."""
+    return [outcome for model in MODELS for outcome in _of_model(comparison.of(model), model)]
+
+
+def _rate(sample: Sample) -> float:
+    return sample.rate
+
+
+def _cpu(sample: Sample) -> float:
+    return sample.cpu_us
+
+
+def _p50(sample: Sample) -> float:
+    return sample.p50_ms
+
+
+def _of_model(seen: list[Seen], model: str) -> Iterator[Outcome]:
+    by_name = {one.server.name: one for one in seen}
+    ours = by_name.get(OURS.name)
+    if ours is None:
+        return
+    yield from _ratios(ours, by_name, model)
+    others = [one for one in seen if not (one.server.ours or one.server.constant)]
+    if others:
+        yield from _ranks(ours, others, model)
+
+
+def _ratios(ours: Seen, by_name: dict[str, Seen], model: str) -> Iterator[Outcome]:
+    def ratio(title: str, mine: float | None, peer: float | None, bound: str) -> Iterator[Outcome]:
+        """Yield an outcome if both were measured; the bound is like ``>= 2`` or ``<= 1``."""
+        if mine is None or not peer:
+            return
+        sign, figure = bound.split()
+        found = mine / peer
+        met = found >= float(figure) if sign == ">=" else found <= float(figure)
+        wanted = f"at {'least' if sign == '>=' else 'most'} {figure}x"
+        yield Outcome(f"{model}: {title}", wanted, f"{found:.2f}x", met)
+
+    def peer(name: str, figure: Callable[[Sample], float], *where: str | int) -> float | None:
+        one = by_name.get(name)
+        return None if one is None else one.sample(figure, *where)  # type: ignore[arg-type]
+
+    for name, title, bound in (
+        ("fastapi-textbook", "textbook FastAPI", ">= 40"),
+        ("fastapi-tuned", "hand-tuned FastAPI with our scorer", ">= 2"),
+        ("fastapi-tuned-threads", "hand-tuned FastAPI with predict_proba", ">= 10"),
+        ("bentoml-defaults", "BentoML's defaults", ">= 8"),
+    ):
+        yield from ratio(f"req/s over {title}", ours.sample(_rate), peer(name, _rate), bound)
+    yield from ratio(
+        "CPU/request over the raw ASGI limit",
+        ours.sample(_cpu),
+        peer("limit", _cpu),
+        f"<= {CPU_OVER_LIMIT[model]:g}",
+    )
+    lone = (PREDICT.name, ONE)
+    for name, title, bound in (
+        ("fastapi-textbook", "textbook FastAPI", "<= 0.2"),
+        ("fastapi-tuned", "hand-tuned FastAPI", "<= 1"),
+    ):
+        yield from ratio(
+            f"p50 on one connection over {title}",
+            ours.sample(_p50, *lone),
+            peer(name, _p50, *lone),
+            bound,
+        )
+    if model == LOGISTIC and (batches := ours.sample(_rate, BATCH.name, MANY)) is not None:
+        title = f"customers/s in batches of {BATCH.size} over"
+        tuned = peer("fastapi-tuned", _rate, BATCH.name, MANY)
+        textbook = peer("fastapi-textbook", _rate)
+        yield from ratio(f"{title} textbook FastAPI", BATCH.size * batches, textbook, ">= 300")
+        yield from ratio(f"{title} hand-tuned FastAPI", batches, tuned, ">= 1.5")
+    two = peer(TWO_WORKERS.name, _cpu)
+    yield from ratio("CPU/request of two workers over one", two, ours.sample(_cpu), "<= 1.1")
+    for name in by_name:
+        if name.startswith("commit-"):
+            commit = name.removeprefix("commit-")
+            title = f"CPU/request over commit {commit}"
+            bound = f"<= {CPU_OVER_COMMIT:g}"
+            yield from ratio(title, ours.sample(_cpu), peer(name, _cpu), bound)
+
+
+def _ranks(ours: Seen, others: list[Seen], model: str) -> Iterator[Outcome]:
+    def rank(
+        title: str,
+        unit: str,
+        figure: Callable[[Seen], float | None],
+        *,
+        sign: int = 1,
+        places: int = 1,
+    ) -> Iterator[Outcome]:
+        mine = figure(ours)
+        known = [(sign * value, one) for one in others if (value := figure(one)) is not None]
+        if mine is None or not known:
+            return
+        best, who = min(known, key=lambda pair: pair[0])
+        yield Outcome(
+            f"{model}: {title}",
+            "first" if places == 1 else f"among the first {places}",
+            f"{_number(mine)} {unit}; the best other: {who.server.title}, {_number(sign * best)}",
+            sum(value < sign * mine for value, _ in known) < places,
+        )
+
+    many = f"with {MANY} connections"
+    yield from rank(f"req/s {many}", "req/s", lambda one: one.sample(_rate), sign=-1)
+    yield from rank(f"CPU/request {many}", "us", lambda one: one.sample(_cpu))
+    yield from rank(
+        "p99 at the fixed rate",
+        "ms",
+        lambda one: one.median(lambda visit: visit.paced.p99_ms if visit.paced else None),
+        places=2,
+    )
+    mine = ours.sample(_p50, PREDICT.name, ONE)
+    timers = [
+        (p50, one.server.title)
+        for one in others
+        if one.server.batching == "timer"
+        and (p50 := one.sample(_p50, PREDICT.name, ONE)) is not None
+    ]
+    if mine and timers:
+        soonest, title = min(timers)
+        yield Outcome(
+            f"{model}: p50 on one connection, sooner than batching by a timer",
+            f"at least {TIMER_FACTOR:g}x",
+            f"{soonest / mine:.1f}x; the soonest of them: {title}",
+            soonest / mine >= TIMER_FACTOR,
+        )
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"  # noqa: PLR2004 - digits that matter

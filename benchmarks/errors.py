@@ -1,9 +1,0 @@
-"""What may go wrong while measuring."""
-
-from __future__ import annotations
-
-__all__ = ["BenchmarkError"]
-
-
-class BenchmarkError(Exception):
-    """The measurement cannot be made or trusted; the text says why."""
