@@ -288,8 +288,8 @@ async def test_a_row_that_makes_the_model_raise_fails_alone() -> None:
     outcomes = await _outcomes([held, *waiting])
     assert [o for o in outcomes if isinstance(o, float)] == [_answer(n) for n in (0, 1, 3, 5)]
     assert [type(outcomes[k]) for k in (2, 4)] == [ScoringError, ScoringError]
-    # Each by itself, and those that failed once more.
-    assert model.batches[2:] == [[1], [RAISES], [RAISES], [3], [RAISES], [RAISES], [5]]
+    # Each by itself, and those that failed twice more.
+    assert model.batches[2:] == [[1], *[[RAISES]] * 3, [3], *[[RAISES]] * 3, [5]]
     assert await runner.score_row(_row(9)) == _answer(9)
 
 
@@ -327,7 +327,7 @@ async def test_an_answer_that_is_no_probability_fails_only_its_caller(bad: float
     assert outcomes[1] == _answer(1)
     assert isinstance(outcomes[2], ScoringError)
     assert outcomes[3] == [_answer(4), _answer(5)]
-    assert model.batches[2:] == [[2, bad, 3]]  # nobody else is scored twice
+    assert model.batches[2:] == [[2, bad, 3]] * 2  # nobody else is scored again
 
 
 def _one_too_few(X: FloatArray) -> FloatArray:

@@ -124,7 +124,9 @@ class Edge:
                         preflight, scope, receive, send, request_id=request_id
                     )
                     return
-            answer = await self._answer(scope, headers, receive, request_id, start)
+            answer = self._refusal(scope, headers, request_id, start)
+            if answer is None:
+                answer = await self._lane.answer(scope, headers, receive)
             if answer is None:
                 status = await self._pass_on(
                     self._rest, scope, receive, send, request_id=request_id
@@ -144,15 +146,10 @@ class Edge:
             if self._access_log:
                 _log(scope, status, seconds)
 
-    async def _answer(
-        self,
-        scope: Scope,
-        headers: Mapping[bytes, bytes],
-        receive: Receive,
-        request_id: bytes,
-        start: float,
+    def _refusal(
+        self, scope: Scope, headers: Mapping[bytes, bytes], request_id: bytes, start: float
     ) -> Answer | None:
-        """Return the answer to a request, or None if it is for the rest to answer."""
+        """Return the answer to a request that goes no further than here, or None."""
         try:
             if _TIMEOUT in headers:
                 REQUEST.set((request_id, start + self._shortened(headers[_TIMEOUT])))
@@ -166,7 +163,7 @@ class Edge:
         # Decoded, it would look like another path.
         if len(raw := scope["raw_path"]) != len(scope["path"]) and b"%2f" in raw.lower():
             return early(NOT_FOUND, headers)
-        return await self._lane.answer(scope, headers, receive)
+        return None
 
     def _id(self, headers: Mapping[bytes, bytes]) -> bytes:
         """Return the caller's id, if it is fit for a log, or a new one."""
