@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["breaker"]
 
 POISON_TENURE: Final = 119
+MOST_ATTEMPTS: Final = 10
 NEIGHBOURS: Final = 15
 BATCH_SECONDS: Final = 0.2
 TIMEOUT_SECONDS: Final = 30
@@ -55,7 +56,11 @@ def breaker(stage: Stage) -> Report:
         pids = server.pids()
         stage.say("one poisoned customer")
         faults.inject(sleep=BATCH_SECONDS, poison_tenure=POISON_TENURE)
-        poisoned, neighbours = _poison(server)
+        # On a busy machine it may be the first to come, and be scored before it has neighbours.
+        for _ in range(MOST_ATTEMPTS):
+            poisoned, neighbours = _poison(server)
+            if max(faults.poisoned(), default=0) > 1:
+                break
         report.require(poisoned == 500, f"the poisoned customer was answered {poisoned}")
         report.require(set(neighbours) == {200}, f"its neighbours were answered {dict(neighbours)}")
         report.require(
