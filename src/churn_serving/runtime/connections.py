@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -86,8 +88,9 @@ class _Lingering(asyncio.Protocol):
         connections.add(self)
         transport.set_protocol(self)
         transport.resume_reading()
-        if transport.can_write_eof():
-            transport.write_eof()
+        with suppress(OSError):  # the client has gone; connection_lost will say so
+            if transport.can_write_eof():
+                transport.write_eof()
 
     def data_received(self, data: bytes) -> None:
         self._left -= len(data)
@@ -109,25 +112,51 @@ class _Protocol(HttpToolsProtocol):
     - A body that nobody reads any more is parsed and thrown away, so that the next request on the
       connection is found behind it. If the answer has said ``Connection: close``, or the parser
       has lost its way, what still arrives is thrown away unparsed.
+    - A request to speak another protocol is answered as if it had not asked. Java's client asks in
+      its first request, whose body the parser would skip.
     """
 
     transport: Any
     owed = 0
     pieces = 0
     lost = False
+    asks_for_upgrade = False
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - see _Transport
         wrapped: Any = _Transport(transport, self.close)
         super().connection_made(wrapped)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        # They refer to each other. What nobody has read of a body must not wait for the collector.
+        self.cycle = None  # type: ignore[assignment] # as before the first request
+        self.pipeline.clear()
+
     def data_received(self, data: bytes) -> None:
+        if self.lost:
+            return
         request = self.cycle
         self.owed += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        rest: bytes | memoryview = data
+        try:
+            while rest:
+                rest = self._parsed(rest)
+        except httptools.HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self._lose_way()
         if self.cycle is not request or self.lost:
             self.owed = 0
         elif self.owed > MAX_HEADER_BYTES:
             self.transport.abort()
+
+    def on_headers_complete(self) -> None:
+        self._unset_keepalive_if_required()
+        parser = self.parser
+        # CONNECT asks for nothing else, and has no body.
+        self.asks_for_upgrade = parser.should_upgrade() and parser.get_method() != b"CONNECT"
+        if not self.asks_for_upgrade:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self.owed = 0
@@ -135,23 +164,50 @@ class _Protocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self.asks_for_upgrade:
+            return
         super().on_message_complete()
         self.cycle.more_body = False
+        if self.cycle.response_complete:
+            # The connection has been idle only since now, not since the answer.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
-    def send_400_response(self, msg: str) -> None:
-        self.lost = True
-        super().send_400_response(msg)
+    def _parsed(self, data: bytes | memoryview) -> bytes | memoryview:
+        """Parse up to a request for another protocol, or to the end; return the rest."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if not self.asks_for_upgrade:
+                self._lose_way()
+                return b""
+            head = b"%b %b HTTP/%b\r\n" % (
+                self.parser.get_method(),
+                self.url,
+                self.parser.get_http_version().encode(),
+            )
+            fields = [b"%b: %b\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+            self.parser.feed_data(b"".join([head, *fields, b"\r\n"]))
+            return memoryview(data)[upgrade.args[0] :]
+        return b""
 
-    def _unsupported_upgrade_warning(self) -> None:
-        # Nobody here speaks anything else: the request is answered as if it had not asked.
+    def _lose_way(self) -> None:
+        """Take no further request; a complete one that came before is answered first."""
         self.lost = True
-        self.cycle.keep_alive = False
+        if self.cycle and not (self.cycle.response_complete or self.cycle.more_body):
+            self.cycle.keep_alive = False
+        else:
+            self.send_400_response("Invalid HTTP request received.")
 
     def close(self) -> None:
         unread = self.lost or self.pipeline or (self.cycle and self.cycle.more_body)
         transport = self.transport.real
         if unread and not transport.is_closing():
-            self.transport.close = _already_done
+            self.transport.close = _nothing
+            self.transport.write = _nothing
             self.transport.is_closing = lambda: True
             _Lingering(transport, self.connections)
             self.connection_lost(None)
@@ -159,7 +215,7 @@ class _Protocol(HttpToolsProtocol):
             transport.close()
 
 
-def _already_done() -> None:
+def _nothing(*_: object) -> None:
     pass
 
 

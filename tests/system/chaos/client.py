@@ -34,6 +34,8 @@ __all__ = [
     "Answer",
     "Background",
     "Callers",
+    "Connection",
+    "Crowd",
     "Exchange",
     "Pauses",
     "Schedule",
@@ -239,7 +241,7 @@ class Connection:
         self.received = self.unsent = b""
 
 
-class _Crowd:
+class Crowd:
     """Many connections, watched together."""
 
     def __init__(self, port: int) -> None:
@@ -258,16 +260,17 @@ class _Crowd:
         return connection
 
     def send(self, connection: Connection, what: bytes) -> None:
-        """Send a request; if the connection is not there yet, once it is."""
+        """Send a request; once the connection is there, and once what was sent before has left."""
         connection.sent = perf_counter()
+        what = connection.unsent + what
         try:
             sent = connection.socket.send(what)
         except BlockingIOError:
             sent = 0
         except OSError:  # whatever it is, it is noticed when the connection is watched
             return
-        if sent < len(what):
-            connection.unsent = what[sent:]
+        connection.unsent = what[sent:]
+        if connection.unsent:
             self._watch(connection, select.EPOLLIN | select.EPOLLOUT)
 
     def answers(self, timeout: float) -> Iterator[tuple[Connection, Answer | None]]:
@@ -279,13 +282,13 @@ class _Crowd:
         """
         for fd, events in self._epoll.poll(timeout):
             connection = self._by_fd[fd]
-            if connection.unsent and events & select.EPOLLOUT:
-                unsent, connection.unsent = connection.unsent, b""
+            if events & select.EPOLLOUT:
                 self._watch(connection, select.EPOLLIN)
                 left_at = connection.sent
-                self.send(connection, unsent)
+                self.send(connection, b"")
                 connection.sent = left_at
-                continue
+                if not events & ~select.EPOLLOUT:
+                    continue
             try:
                 chunk = connection.socket.recv(_READ_BYTES)
             except BlockingIOError:
@@ -355,7 +358,7 @@ class Callers(Background):
         self._stay = stay
         self._limit = limit
         self._pauses = pauses
-        self._crowd = _Crowd(port)
+        self._crowd = Crowd(port)
         self._resting: list[tuple[float, int, Connection]] = []
         self._coming_back: deque[tuple[float, float]] = deque()
 
@@ -480,7 +483,7 @@ class Schedule(Background):
         self._rate = rate
         self._total = round(rate * seconds)
         self._what = what
-        self._crowd = _Crowd(port)
+        self._crowd = Crowd(port)
         self._idle: list[Connection] = []
 
     def work(self) -> None:
