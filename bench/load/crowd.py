@@ -61,16 +61,17 @@ class Crowd:
         return connection
 
     def send(self, connection: Connection, what: bytes) -> None:
-        """Send a request; if the connection is not there yet, once it is."""
+        """Send a request; once the connection is there, and once what was sent before has left."""
         connection.sent = perf_counter()
+        what = connection.unsent + what
         try:
             sent = connection.socket.send(what)
         except BlockingIOError:
             sent = 0
         except OSError:  # whatever it is, it is noticed when the connection is watched
             return
-        if sent < len(what):
-            connection.unsent = what[sent:]
+        connection.unsent = what[sent:]
+        if connection.unsent:
             self._watch(connection, select.EPOLLIN | select.EPOLLOUT)
 
     def answers(self, timeout: float) -> Iterator[tuple[Connection, Answer | None]]:
@@ -82,13 +83,13 @@ class Crowd:
         """
         for fd, events in self._epoll.poll(timeout):
             connection = self._by_fd[fd]
-            if connection.unsent and events & select.EPOLLOUT:
-                unsent, connection.unsent = connection.unsent, b""
+            if events & select.EPOLLOUT:
                 self._watch(connection, select.EPOLLIN)
                 left_at = connection.sent
-                self.send(connection, unsent)
+                self.send(connection, b"")
                 connection.sent = left_at
-                continue
+                if not events & ~select.EPOLLOUT:
+                    continue
             try:
                 chunk = connection.socket.recv(READ_BYTES)
             except BlockingIOError:

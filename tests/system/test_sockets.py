@@ -137,13 +137,48 @@ def test_a_refused_body_costs_nobody_the_next_request(
             assert refusal(connection) == (200, False)
 
 
-@pytest.mark.parametrize(
-    "more", [b"Expect: 100-continue\r\n", b"Connection: upgrade\r\nUpgrade: x\r\n"]
-)
-def test_a_body_that_may_never_come_ends_the_connection(server: Server, more: bytes) -> None:
+def test_a_body_that_may_never_come_ends_the_connection(server: Server) -> None:
     with connect(server) as connection:
-        connection.sendall(REFUSED[404] + more + b"Content-Length: 10\r\n\r\n")
+        connection.sendall(REFUSED[404] + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n")
         assert refusal(connection) == (404, True)
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+
+@pytest.mark.parametrize("pause", [0, 0.05], ids=["at once", "body later"])
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_request_to_speak_http_2_is_answered_as_if_it_had_not_asked(
+    server: Server, framing: str, pause: float
+) -> None:
+    """Java's client and ``curl --http2`` ask so, and send a body all the same."""
+    fields, body = b"Content-Length: %d\r\n\r\n" % len(BODY), BODY
+    if framing == "chunked":
+        fields = b"Transfer-Encoding: chunked\r\n\r\n"
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)
+    with connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(HEAD + UPGRADE + fields)
+            time.sleep(pause)
+            connection.sendall(body)
+            assert refusal(connection) == (200, False)
+        connection.sendall(REFUSED[404] + UPGRADE + b"Content-Length: 3000000\r\n\r\n")
+        connection.sendall(b" " * 3_000_000)
+        assert refusal(connection) == (404, True)
+
+
+def test_garbage_behind_a_request_does_not_cost_its_answer(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(2 * VALID + b"GARBAGE\r\n\r\n")
+        assert connection.makefile("rb").read().count(b"HTTP/1.1 200 OK") == 2
+
+
+def test_a_broken_body_behind_a_request_leaves_no_traceback(server: Server) -> None:
+    with connect(server) as connection:
+        connection.sendall(VALID + HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 400")
+    assert "Traceback" not in (log := server.log.read_text()), log
+    assert "Exception" not in log
 
 
 def until_closed(connection: socket.socket) -> None:
@@ -200,6 +235,13 @@ def idle(connection: socket.socket) -> None:
     until_closed(connection)
 
 
+def idle_after_a_refused_body(connection: socket.socket) -> None:
+    connection.sendall(REFUSED[404] + b"Content-Length: 200000\r\n\r\n")
+    assert refusal(connection) == (404, False)
+    connection.sendall(b" " * 200_000)  # stops uvicorn's clock, which has begun with the answer
+    until_closed(connection)
+
+
 def rests_between_requests(connection: socket.socket) -> None:
     connection.sendall(VALID)
     assert answer(connection)[0] == 200
@@ -217,7 +259,8 @@ def stalled_body(connection: socket.socket) -> None:
 
 
 NO_WHOLE_HEADER = (silent, half, no_end, dripping, second_header, refused_and_goes_on)
-SLOW = (*NO_WHOLE_HEADER, idle, rests_between_requests, stalled_body)
+IDLE = (idle, idle_after_a_refused_body)
+SLOW = (*NO_WHOLE_HEADER, *IDLE, rests_between_requests, stalled_body)
 
 
 @pytest.fixture(scope="module")
@@ -248,8 +291,11 @@ def test_a_connection_may_rest_between_two_requests(
     assert lives["rests_between_requests"]() > HEADER_SECONDS
 
 
-def test_a_connection_is_not_kept_open_for_ever(lives: Mapping[str, Callable[[], float]]) -> None:
-    assert lives["idle"]() >= IDLE_SECONDS
+@pytest.mark.parametrize("behave", IDLE, ids=lambda behave: behave.__name__)
+def test_a_connection_may_idle_so_long_but_not_for_ever(
+    lives: Mapping[str, Callable[[], float]], behave: Callable[[socket.socket], None]
+) -> None:
+    assert lives[behave.__name__]() >= IDLE_SECONDS
 
 
 def test_a_body_that_stalls_is_answered_408(lives: Mapping[str, Callable[[], float]]) -> None:

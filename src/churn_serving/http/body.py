@@ -57,10 +57,9 @@ def outlasts_its_answer(headers: Mapping[bytes, bytes]) -> bool:
     """Tell whether an unread body is too much to be thrown away quietly after an early answer.
 
     Then the answer must say ``Connection: close``. A client that waits for ``100 Continue`` may
-    never send its body, and what follows an upgrade may be anything: a next request could not be
-    told from it.
+    never send its body: a next request could not be told from it.
     """
-    if b"transfer-encoding" in headers or b"expect" in headers or b"upgrade" in headers:
+    if b"transfer-encoding" in headers or b"expect" in headers:
         return True
     length = headers.get(b"content-length")
     return length is not None and not (length.isdigit() and int(length) <= MAX_DRAINED_BYTES)

@@ -13,22 +13,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from churn_serving.runtime.protocol import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from types import FrameType
 
     from churn_serving.runtime.state import ServiceState
     from churn_serving.settings import Settings
 
-__all__ = ["MAX_HEADER_BYTES", "Connections", "running_server", "stop_last"]
+__all__ = ["HEADER_SECONDS", "Connections", "running_server", "stop_last"]
 
 logger = logging.getLogger(__name__)
-
-MAX_HEADER_BYTES: Final = 64 * 1024
-MAX_LINGERING_BYTES: Final = 256 * 1024**2
-"""Nobody who sends more after the last answer still means to read it."""
 
 HEADER_SECONDS: Final = 10.0
 """For a whole request header to come; a client on the slowest line sends one in less than one."""
@@ -57,112 +53,6 @@ def stop_last(server: uvicorn.Server, settings: Settings) -> None:
     signal.signal(signal.SIGTERM, stop)
 
 
-class _Transport:
-    """A transport as uvicorn uses it, whose ``close`` asks the protocol how."""
-
-    def __init__(self, transport: Any, close: Callable[[], None]) -> None:  # noqa: ANN401 - uvloop's is no asyncio.Transport
-        self.close = close
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-        self.real = transport
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the transport has
-        return getattr(self.real, name)
-
-
-class _Lingering(asyncio.Protocol):
-    """The end of a connection whose client still sends what nobody wants.
-
-    Closing the socket at once would answer those bytes with a reset, which destroys the answer
-    before the client has read it. So we only say that nothing more will come, throw away what
-    arrives, and wait for the client to close (nginx calls it a lingering close). ``Connections``
-    closes who does not.
-    """
-
-    def __init__(self, transport: Any, connections: set[Any]) -> None:  # noqa: ANN401 - see above
-        self.transport = transport
-        self._connections = connections
-        self._left = MAX_LINGERING_BYTES
-        connections.add(self)
-        transport.set_protocol(self)
-        transport.resume_reading()
-        if transport.can_write_eof():
-            transport.write_eof()
-
-    def data_received(self, data: bytes) -> None:
-        self._left -= len(data)
-        if self._left < 0:
-            self.transport.abort()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self._connections.discard(self)
-
-    def shutdown(self) -> None:
-        """Do nothing when uvicorn ends: the client will close, or be closed."""
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol with bounds on what is no body, and with a gentle end.
-
-    - httptools takes a header, a trailer or a chunk extension of any length, and the time for one
-      grows with its square: the connection is closed once it is too long.
-    - A body that nobody reads any more is parsed and thrown away, so that the next request on the
-      connection is found behind it. If the answer has said ``Connection: close``, or the parser
-      has lost its way, what still arrives is thrown away unparsed.
-    """
-
-    transport: Any
-    owed = 0
-    pieces = 0
-    lost = False
-
-    def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - see _Transport
-        wrapped: Any = _Transport(transport, self.close)
-        super().connection_made(wrapped)
-
-    def data_received(self, data: bytes) -> None:
-        request = self.cycle
-        self.owed += len(data)
-        super().data_received(data)
-        if self.cycle is not request or self.lost:
-            self.owed = 0
-        elif self.owed > MAX_HEADER_BYTES:
-            self.transport.abort()
-
-    def on_body(self, body: bytes) -> None:
-        self.owed = 0
-        self.pieces += 1
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        super().on_message_complete()
-        self.cycle.more_body = False
-
-    def send_400_response(self, msg: str) -> None:
-        self.lost = True
-        super().send_400_response(msg)
-
-    def _unsupported_upgrade_warning(self) -> None:
-        # Nobody here speaks anything else: the request is answered as if it had not asked.
-        self.lost = True
-        self.cycle.keep_alive = False
-
-    def close(self) -> None:
-        unread = self.lost or self.pipeline or (self.cycle and self.cycle.more_body)
-        transport = self.transport.real
-        if unread and not transport.is_closing():
-            self.transport.close = _already_done
-            self.transport.is_closing = lambda: True
-            _Lingering(transport, self.connections)
-            self.connection_lost(None)
-        else:
-            transport.close()
-
-
-def _already_done() -> None:
-    pass
-
-
 class Connections:
     """The connections of one server.
 
@@ -183,8 +73,7 @@ class Connections:
         self._answer_seconds = settings.request_timeout_seconds + HEADER_SECONDS
         server.config.timeout_keep_alive = settings.idle_timeout_seconds
         server.config.timeout_graceful_shutdown = settings.drain_seconds
-        server.config.http_protocol_class = _Protocol
-        server.config.ws_protocol_class = None
+        server.config.http_protocol_class = Protocol
         signal.signal(signal.SIGTERM, self._drain)
 
     async def sweep_regularly(self) -> None:
@@ -206,7 +95,7 @@ class Connections:
             answered = request is None or request.response_complete
             if answered and getattr(connection, "timeout_keep_alive_task", None) is not None:
                 continue  # idle, which uvicorn watches itself
-            now_is = request, answered, getattr(connection, "pieces", 0) if answered else 0
+            now_is = request, answered, getattr(connection, "body_left", 0) if answered else 0
             last = self._waiting.get(connection)
             since = now if last is None or last[0] != now_is else last[1]
             # Who does not read its answer keeps it from being complete.

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Final
 
 from bench.load import callers, schedule
-from bench.load.answer import Answer, ask, parse, request
+from bench.load.answer import PATIENCE_SECONDS, Answer, ask, parse, request
 from bench.load.background import Background, Pauses
+from bench.load.crowd import Connection, Crowd
 from bench.load.schedule import Exchange, percentile_ms, percentiles_ms
 from tests.bad_requests import CUSTOMER, PREDICT
 
@@ -16,9 +17,12 @@ __all__ = [
     "ASK_HEALTH",
     "ASK_PREDICTION",
     "ASK_READY",
+    "PATIENCE_SECONDS",
     "Answer",
     "Background",
     "Callers",
+    "Connection",
+    "Crowd",
     "Exchange",
     "Pauses",
     "Schedule",

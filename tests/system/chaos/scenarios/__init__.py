@@ -11,6 +11,7 @@ from tests.system.chaos.scenarios.hang import hang
 from tests.system.chaos.scenarios.kill_worker import kill_worker
 from tests.system.chaos.scenarios.million import million
 from tests.system.chaos.scenarios.overload import overload
+from tests.system.chaos.scenarios.refused_bodies import refused_bodies
 from tests.system.chaos.scenarios.sigterm import sigterm
 from tests.system.chaos.scenarios.slow_clients import slow_clients
 
@@ -32,6 +33,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Stage], Report]]] = {
         hang,
         slow_clients,
         garbage,
+        refused_bodies,
         broken_files,
         million,
     )
