@@ -37,8 +37,6 @@ BASE := runtime train build
 TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 	$(if $(CHURN_MODEL_TAG),--name $(firstword $(subst :, ,$(CHURN_MODEL_TAG))))
 PYTEST := $(BIN)/pytest
-# One for each CPU; more than four would wait for one another.
-PARALLEL := -n logical --maxprocesses 4
 # The Bento that `make bento` built last.
 BENTO := build/bento.tag
 SAY = @printf '\033[1m==> %s\033[0m\n'
@@ -84,9 +82,9 @@ lint: $(TEST) ## Check style and types
 
 test: lint $(LOAD) ## Check style and types, then run the tests that need no server
 	$(SAY) 'Testing'
-	@$(PYTEST) tests/package tests/service $(PARALLEL) $(ARGS)
+	@$(PYTEST) tests/package tests/service $(ARGS)
 
-test-system: $(TEST) $(LOAD) ## Run the tests with servers, proxies, Prometheus, chaos and load
+test-system: $(TEST) $(LOAD) $(BENCH) ## Run the tests with servers, proxies, Prometheus, chaos and load
 	$(SAY) 'Testing the system'
 	@$(PYTEST) tests/system $(ARGS)
 
