@@ -61,6 +61,18 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, object]]:
         return status, body
 
 
+def test_a_long_chunked_body_in_equal_pieces_is_answered(server: Server) -> None:
+    piece = b" " * 12_000
+    with connect(server) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        for _ in range(10):
+            connection.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+            time.sleep(0.05)  # so that each is read before the next arrives
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY))
+        status, _ = answer(connection)
+    assert status == 200
+
+
 def test_a_chunked_body_in_many_packets_is_answered(server: Server) -> None:
     with connect(server) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
@@ -177,6 +189,7 @@ def test_a_broken_body_behind_a_request_leaves_no_traceback(server: Server) -> N
     with connect(server) as connection:
         connection.sendall(VALID + HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n")
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 400")
+    assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200  # the log is written
     assert "Traceback" not in (log := server.log.read_text()), log
     assert "Exception" not in log
 
@@ -223,6 +236,16 @@ def second_header(connection: socket.socket) -> None:
     until_closed(connection)
 
 
+def header_behind_a_refused_body(connection: socket.socket) -> None:
+    connection.sendall(REFUSED[404] + b"Content-Length: 3000\r\n\r\n")
+    assert refusal(connection) == (404, False)
+    # In one packet: the end of one body, and another request.
+    connection.sendall(b" " * 3000 + VALID)
+    assert refusal(connection) == (200, False)
+    connection.sendall(HEAD + b"X: ")
+    drip(connection, b"a")
+
+
 def refused_and_goes_on(connection: socket.socket) -> None:
     connection.sendall(REFUSED[404] + b"Transfer-Encoding: chunked\r\n\r\n")
     assert refusal(connection) == (404, True)
@@ -258,7 +281,15 @@ def stalled_body(connection: socket.socket) -> None:
     )
 
 
-NO_WHOLE_HEADER = (silent, half, no_end, dripping, second_header, refused_and_goes_on)
+NO_WHOLE_HEADER = (
+    silent,
+    half,
+    no_end,
+    dripping,
+    second_header,
+    header_behind_a_refused_body,
+    refused_and_goes_on,
+)
 IDLE = (idle, idle_after_a_refused_body)
 SLOW = (*NO_WHOLE_HEADER, *IDLE, rests_between_requests, stalled_body)
 

@@ -9,6 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Protocol(HttpToolsProtocol):
     transport: Any
     body_left: float = 0
     _owed = 0
-    _buffered = 0
+    _pieces = _seen = 0
     _lost = False
     _fed = _again = b""
 
@@ -73,8 +74,19 @@ class Protocol(HttpToolsProtocol):
             self._continue(len(data))
         else:
             self._owed = 0
+            self.body_left = 0
             if cycle.more_body:
                 self.body_left = _announced(cycle.scope["headers"]) - len(cycle.body)
+
+    def on_body(self, body: bytes) -> None:
+        """Do what uvicorn does, without its look at an upgrade, which has no body; and count."""
+        self._pieces += 1
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def _continue(self, size: int) -> None:
         """Look at what has arrived but has begun no request: more of a header, or of a body."""
@@ -84,10 +96,10 @@ class Protocol(HttpToolsProtocol):
         if request is None or not (request.more_body or self.body_left):
             self._owe(size)
         elif self.body_left == inf:  # in chunks: is there anything in what has arrived?
-            if len(request.body) == self._buffered:
+            if self._pieces == self._seen:
                 self._owe(size)
             else:
-                self._owed, self._buffered = 0, len(request.body)
+                self._owed, self._seen = 0, self._pieces
         else:
             self.body_left = max(self.body_left - size, 0)
             if not self.body_left and request.response_complete:
