@@ -69,6 +69,7 @@ class Protocol(HttpToolsProtocol):
         while self._again:
             self._fed, self._again = self._again, b""
             super().data_received(self._fed)
+        self._fed = b""  # up to 256 KiB, which a connection would hold as long as it lives
         cycle = self.cycle
         if cycle is request or cycle is None:
             self._continue(len(data))
