@@ -297,7 +297,7 @@ def test_a_worker_without_a_free_descriptor_counts_it_and_warns_once_a_minute(
         if seconds == 61:
             raise asyncio.CancelledError
 
-    monkeypatch.setattr(reporting.asyncio, "sleep", a_second)
+    monkeypatch.setattr(asyncio, "sleep", a_second)
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(_reporter(metrics, log_interval=1000).run())
     assert count_of(metrics, FDS_EXHAUSTED) == 61

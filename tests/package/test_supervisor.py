@@ -203,9 +203,9 @@ def test_the_split_topology_refuses_a_reload(
 def test_a_stop_during_a_reload_ends_the_new_worker_too(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path, workers=1, says="1.0")
     rolling = RollingReload(Settings(workers=1))
-    new = rolling._spawn(watcher, watcher.env)  # type: ignore[arg-type] # a double
+    new = rolling._spawn(watcher, watcher.env)
     assert new.pid not in watcher.processes
-    rolling._hand_back(watcher=watcher)  # type: ignore[arg-type] # a double
+    rolling._hand_back(watcher=watcher)
     assert new.pid in watcher.processes
 
 

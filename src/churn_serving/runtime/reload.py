@@ -76,10 +76,11 @@ class RollingReload:
         elif self._task is not None:
             logger.warning("SIGHUP is refused: the last reload is not over")
         else:
-            self._task = asyncio.get_running_loop().create_task(self._run(arbiter))
+            self._task = asyncio.get_running_loop().create_task(
+                self._run(arbiter.get_watcher(_WORKERS))
+            )
 
-    async def _run(self, arbiter: Arbiter) -> None:
-        watcher: Watcher = arbiter.get_watcher(_WORKERS)
+    async def _run(self, watcher: Watcher) -> None:
         watcher.hooks["before_stop"] = self._hand_back
         done, wanted = 0, watcher.numprocesses
         try:
