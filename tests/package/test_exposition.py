@@ -57,6 +57,7 @@ CONTRACT: Final = {
     "ml_workers_live": ("gauge", set()),
     "ml_workers_ready": ("gauge", set()),
     "ml_metrics_write_errors": ("counter", set()),
+    "ml_fds_exhausted": ("counter", set()),
     "process_resident_memory_bytes": ("gauge", set()),
     "process_cpu_seconds": ("counter", set()),
     "process_open_fds": ("gauge", set()),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import time
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -10,7 +12,7 @@ import psutil
 import pytest
 
 from churn_serving.telemetry import process
-from churn_serving.telemetry.process import _WORKER, Process, Siblings
+from churn_serving.telemetry.process import _WORKER, Process, Siblings, raise_descriptor_limit
 from tests.doubles import Clock
 
 PATIENCE = Siblings.PATIENCE
@@ -25,6 +27,41 @@ def test_a_process_knows_what_the_operating_system_says_of_it() -> None:
     assert own.open_fds > 0
     least = time.time() - known.create_time()
     assert least <= own.uptime_seconds <= time.time() - known.create_time()
+
+
+@pytest.mark.parametrize(
+    ("number", "is_out"), [(errno.EMFILE, True), (errno.ENFILE, True), (errno.ENOENT, False)]
+)
+def test_a_process_knows_when_it_can_open_nothing_more(
+    number: int,
+    is_out: bool,  # noqa: FBT001 - pytest passes it by name
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = Process()
+    assert not own.is_out_of_descriptors
+
+    def fail(*_: object) -> None:
+        raise OSError(number, "cannot be opened")
+
+    monkeypatch.setattr(os, "open", fail)
+    assert own.is_out_of_descriptors == is_out
+
+
+@pytest.mark.parametrize("refusal", [None, ValueError, OSError])
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(
+    refusal: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def raise_limit(_: int, limits: tuple[int, int]) -> None:
+        asked.append(limits)
+        if refusal:
+            raise refusal
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 5000))
+    monkeypatch.setattr(resource, "setrlimit", raise_limit)
+    raise_descriptor_limit()
+    assert asked == [(5000, 5000)]
 
 
 def test_a_process_knows_how_busy_it_was_since_the_last_look() -> None:

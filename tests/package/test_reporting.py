@@ -10,6 +10,7 @@ from churn_serving.telemetry import reporting
 from churn_serving.telemetry.exposition import Exchange
 from churn_serving.telemetry.metrics import (
     CPU_SECONDS,
+    FDS_EXHAUSTED,
     HTTP_IN_FLIGHT,
     OPEN_FDS,
     RESIDENT_MEMORY,
@@ -278,3 +279,26 @@ def test_it_goes_on_reporting_whatever_a_gauge_raises(
 
     asyncio.run(scenario())
     assert count_of(metrics, WRITE_ERRORS) >= 3
+
+
+def test_a_worker_without_a_free_descriptor_counts_it_and_warns_once_a_minute(
+    metrics: Metrics,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(Process, "is_out_of_descriptors", True)
+    seconds = 0
+
+    async def a_second(_: float) -> None:
+        nonlocal seconds
+        seconds += 1
+        clock.now += 1
+        if seconds == 61:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", a_second)
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(_reporter(metrics, log_interval=1000).run())
+    assert count_of(metrics, FDS_EXHAUSTED) == 61
+    assert caplog.text.count("No file descriptor is free") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -18,6 +19,7 @@ from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.model.artifact import load_artifact, save_artifact
 from churn_serving.schema import Customer
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.system.chaos.model import BrokenPickle
 from tests.system.conftest import BENTOML, PROJECT, READY_SECONDS, Server, serving
 
 if TYPE_CHECKING:
@@ -145,6 +147,45 @@ def test_a_worker_that_is_started_again_serves_the_same_model(
             httpx2.post(server.url + PREDICT, json=CUSTOMER).json()["model_tag"] for _ in range(40)
         }
     assert tags == {served}
+
+
+def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    artifact = load_artifact(models["logistic"])
+
+    def register(estimator: object) -> str:
+        return save_artifact(
+            estimator=estimator,
+            scaler=artifact.scaler,
+            threshold=artifact.threshold,
+            measured={},
+            name="churn_reloaded",
+        )
+
+    def wait_for_line(server: Server, text: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while text not in server.log.read_text():
+            assert time.monotonic() < deadline, server.log.read_text()
+            time.sleep(0.1)
+
+    def answering(server: Server) -> str:
+        tag: str = httpx2.post(server.url + PREDICT, json=CUSTOMER).json()["model_tag"]
+        return tag
+
+    served = register(artifact.estimator)
+    env = {"CHURN_MODEL_TAG": "churn_reloaded:latest"}
+    with serving(TARGET, tmp_path / "log", env=env) as server:
+        register(BrokenPickle())
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for_line(server, "Reload: 0 of 1 workers replaced")
+        assert answering(server) == served
+        newest = register(artifact.estimator)
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for_line(server, "Reload: done")
+        assert answering(server) == newest
+        # ``serving`` ends it in the middle of the next one, and waits for that.
+        os.kill(server.pid, signal.SIGHUP)
 
 
 def serve_and_fail(*options: str, port: int = 0, **env: str) -> str:

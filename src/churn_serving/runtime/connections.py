@@ -109,7 +109,7 @@ class Connections:
         """Answer SIGTERM: say that no more should come, wait for that to be heard, then stop.
 
         Supervisors of supervisors send it to all processes, and BentoML's to its workers again: a
-        second one changes nothing. Ctrl-C stops at once.
+        second one changes nothing.
         """
         if self._state.draining:
             return

@@ -21,6 +21,9 @@ MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_LINGERING_BYTES: Final = 256 * 1024**2
 """Nobody who sends more after the last answer still means to read it."""
 
+NEWCOMER_SECONDS: Final = 0.5
+"""For the first request of a connection that was taken just before the server ends."""
+
 
 class Protocol(HttpToolsProtocol):
     """One connection.
@@ -32,6 +35,7 @@ class Protocol(HttpToolsProtocol):
       has lost its way, what still arrives is thrown away unparsed.
     - A request to speak another protocol is answered as if it had not asked. Java's client asks in
       its first request, whose body the parser would skip.
+    - A connection without a request yet outlives the order to end by a moment.
 
     A method that the parser calls costs each request a microsecond, so what follows is done when
     data has arrived that does not begin a request and end it, which is rare.
@@ -41,10 +45,11 @@ class Protocol(HttpToolsProtocol):
     """
 
     transport: Any
+    cycle: Any
     body_left: float = 0
     _owed = 0
     _pieces = _seen = 0
-    _lost = False
+    _lost = _asked_to_end = False
     _fed = _again = b""
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvloop's is no asyncio.Transport
@@ -56,7 +61,7 @@ class Protocol(HttpToolsProtocol):
         """End."""
         super().connection_lost(exc)
         # They refer to each other. What nobody has read of a body must not wait for the collector.
-        self.cycle = None  # type: ignore[assignment] # as before the first request
+        self.cycle = None  # as before the first request
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
@@ -114,6 +119,14 @@ class Protocol(HttpToolsProtocol):
         self._owed += size
         if self._owed > MAX_HEADER_BYTES:
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End as soon as nothing is being answered; a first request may be on the way."""
+        if self.cycle is None and not self._asked_to_end:
+            self._asked_to_end = True
+            self.loop.call_later(NEWCOMER_SECONDS, self.shutdown)
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
         """Take no further request; a complete one that came before is answered first."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from churn_serving.runtime.reload import RollingReload
 from churn_serving.telemetry.log import configure_logging
+from churn_serving.telemetry.process import raise_descriptor_limit
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from circus.controller import Controller
+    from circus.sighandler import SysHandler
 
     from churn_serving.settings import Settings
 
@@ -21,6 +27,7 @@ _REASONS: Final = {
     errno.EACCES: "This user may not listen on that port; choose one from 1024 with --port.",
     errno.EADDRNOTAVAIL: "The host is no address of this machine; choose another with --host.",
 }
+BUSY_SECONDS: Final = 0.02
 NEVER: Final = -1
 """Tells circus not to look at all."""
 
@@ -28,8 +35,10 @@ NEVER: Final = -1
 def prepare_supervisor(settings: Settings) -> None:
     """Set up the process that is about to start the workers."""
     configure_logging(settings)
+    raise_descriptor_limit()
     _replace_dead_workers_sooner()
     _explain_an_unusable_address()
+    _hear_every_signal(RollingReload(settings))
 
 
 def _replace_dead_workers_sooner() -> None:
@@ -64,3 +73,29 @@ def _explain_an_unusable_address() -> None:
             usual(kind, error, traceback)
 
     sys.excepthook = explain
+
+
+def _hear_every_signal(reload: RollingReload) -> None:
+    """Answer SIGHUP with a rolling reload, and SIGTERM in any case.
+
+    circus drops a signal that comes while it is busy, be it with its regular look at the workers.
+    """
+    from circus.client import make_json  # noqa: PLC0415 - only the supervisor needs them
+    from circus.sighandler import SysHandler  # noqa: PLC0415
+
+    async def end(controller: Controller) -> None:
+        arbiter = controller.arbiter
+        while not arbiter._stopping:  # noqa: SLF001 - circus tells nobody
+            if arbiter._exclusive_running_command is None:  # noqa: SLF001 - likewise
+                controller.dispatch((None, make_json("quit")))
+                return
+            await asyncio.sleep(BUSY_SECONDS)
+
+    def quit_in_any_case(self: SysHandler) -> None:
+        self.controller.loop.add_callback_from_signal(end, self.controller)
+
+    def reload_one_by_one(self: SysHandler) -> None:
+        self.controller.loop.add_callback_from_signal(reload.start, self.controller.arbiter)
+
+    SysHandler.quit = quit_in_any_case
+    SysHandler.reload = reload_one_by_one

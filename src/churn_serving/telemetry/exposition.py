@@ -30,6 +30,7 @@ from churn_serving.telemetry.metrics import (
     CHURN_RATE_ROLLING,
     FAMILIES,
     ROLLING_WINDOW,
+    WORKERS_READY,
     Counter,
     Family,
     Gauge,
@@ -39,10 +40,10 @@ from churn_serving.telemetry.metrics import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["Exchange", "exposition"]
+__all__ = ["Exchange", "exposition", "says_ready"]
 
 FRESH_SECONDS: Final = 15.0
 """A process that has not written for so long is taken for dead, or as good as."""
@@ -120,6 +121,24 @@ class Exchange:
             ]
             alive = age < FRESH_SECONDS and _runs(int(path.name.partition("-")[0]))
             yield _Figures(samples, document["recent"], alive)
+
+
+def says_ready(folder: Path, pid: int, known: Collection[str]) -> bool | None:
+    """Return whether a process is ready for requests, by the figures it has left.
+
+    Args:
+        folder: Where processes leave them.
+        pid: Of the process.
+        known: Names of files that are none of its own, but of one that had its id before.
+
+    Returns:
+        None while it has left none.
+    """
+    for path in folder.glob(f"{pid}-*.json"):
+        if path.name not in known:
+            samples = from_json(path.read_bytes())["samples"]
+            return any(name == WORKERS_READY.name and value for name, _, value in samples)
+    return None
 
 
 def exposition(metrics: Metrics, exchange: Exchange) -> bytes:

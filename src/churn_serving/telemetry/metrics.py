@@ -176,6 +176,11 @@ CPU_SECONDS: Final = _counter(
     "process_cpu_seconds", "CPU time that all workers have used, user and system."
 )
 OPEN_FDS: Final = _gauge("process_open_fds", "Open file descriptors of all workers.")
+FDS_EXHAUSTED: Final = _counter(
+    "ml_fds_exhausted",
+    "Seconds in which a worker had no free file descriptor: new connections are closed unanswered. "
+    "Raise the limit (ulimit -n).",
+)
 START_TIME: Final = _gauge(
     "process_start_time_seconds", "Unix time at which the oldest worker started.", merge="min"
 )
@@ -253,6 +258,7 @@ class Metrics:
         self._counter(DEADLINE_MISSED)
         self._counter(BREAKER_OPENED)
         self._counter(WRITE_ERRORS)
+        self._counter(FDS_EXHAUSTED)
 
     def __iter__(self) -> Iterator[tuple[Family, tuple[str, ...], Sample]]:
         for (name, labels), sample in self._samples.items():
@@ -301,6 +307,10 @@ class Metrics:
     def could_not_write(self) -> None:
         """Count a failure to write the figures for the other processes."""
         self._counter(WRITE_ERRORS).value += 1
+
+    def ran_out_of_descriptors(self) -> None:
+        """Count a second without a free file descriptor."""
+        self._counter(FDS_EXHAUSTED).value += 1
 
     def total(self, family: Family, value: float, *labels: str) -> None:
         """Set a counter to a total that is counted elsewhere."""

@@ -5,14 +5,31 @@ Looked up once a second, so that a probe or a scrape costs a few attribute reads
 
 from __future__ import annotations
 
+import errno
+import os
 import time
+from contextlib import suppress
 from typing import Final
 
 import psutil
 
-__all__ = ["Process", "Siblings"]
+__all__ = ["Process", "Siblings", "raise_descriptor_limit"]
 
 _WORKER: Final = "_bentoml_impl.worker.service"
+
+
+try:
+    import resource
+except ModuleNotFoundError:  # pragma: no cover - Windows, which has no such limit
+    resource = None  # type: ignore[assignment] # likewise
+
+
+def raise_descriptor_limit() -> None:
+    """Allow this process, and those it starts, as many open files as the system does."""
+    if resource is not None:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):  # some systems refuse their own "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Process:
@@ -43,6 +60,15 @@ class Process:
             self.cpu_percent = self._process.cpu_percent()
         self.cpu_seconds = times.user + times.system
         self.open_fds = self._process.num_fds() if hasattr(self._process, "num_fds") else 0
+
+    @property
+    def is_out_of_descriptors(self) -> bool:
+        """Whether it can open nothing more: libuv closes new connections then, without a word."""
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            return error.errno in (errno.EMFILE, errno.ENFILE)
+        return False
 
     @property
     def uptime_seconds(self) -> float:

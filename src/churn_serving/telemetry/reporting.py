@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import astuple, dataclass
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS: Final = 1.0
 _SIBLINGS_EVERY: Final = 5
+_WARN_EVERY_SECONDS: Final = 60.0
 
 
 class Reporter:
@@ -72,13 +74,17 @@ class Reporter:
         self._logged = _Traffic()
         self._logged_at = monotonic()
         self._could_write = True
+        self._warned_at = -inf
 
     async def run(self) -> None:
         """Refresh once a second until cancelled, and once more then."""
         second = 0
         try:
             while True:
-                self.refresh()
+                if self._process.is_out_of_descriptors:
+                    self._warn_of_descriptors()
+                else:  # which needs some
+                    self.refresh()
                 if monotonic() - self._logged_at >= self._log_interval:
                     self._log_traffic()
                 if second % _SIBLINGS_EVERY == 0:
@@ -104,6 +110,15 @@ class Reporter:
             self._could_write = False
         else:
             self._could_write = True
+
+    def _warn_of_descriptors(self) -> None:
+        self._metrics.ran_out_of_descriptors()
+        if monotonic() - self._warned_at >= _WARN_EVERY_SECONDS:
+            self._warned_at = monotonic()
+            logger.warning(
+                "No file descriptor is free: new connections are closed unanswered; raise the "
+                "limit (ulimit -n) or add instances"
+            )
 
     def _update(self) -> None:
         self._process.refresh()

@@ -91,6 +91,15 @@ class Server:
         ]
         return sum(values) if values else float("nan")
 
+    def await_ready(self, workers: int) -> None:
+        """Wait until so many workers are ready.
+
+        Raises:
+            ChaosError: They are not.
+        """
+        if wait_for(lambda: self.metric("ml_workers_ready") == workers, START_SECONDS) is None:
+            raise ChaosError(f"ml_workers_ready did not reach {workers}.")
+
     def stop(self) -> int:
         """Send SIGTERM and return the exit code.
 

@@ -76,14 +76,21 @@ class Stage:
         }
 
     def serve(
-        self, model: str = "healthy", *, probe: bytes = PROBE, **settings: object
+        self,
+        model: str = "healthy",
+        *,
+        probe: bytes = PROBE,
+        variables: Mapping[str, str] | None = None,
+        **settings: object,
     ) -> AbstractContextManager[Server]:
         """Run a server with one of the models until the block ends.
 
         Args:
             model: healthy, faulty or broken.
             probe: It is up once this is answered with 200.
+            variables: Further ones of its environment.
             settings: Of the service, in lower case and without their prefix.
         """
         log = self.folder / f"server-{next(self._numbers)}.log"
-        return serving(self.env(model, **settings), log, probe=probe)
+        env = self.env(model, **settings) | dict(variables or {})
+        return serving(env, log, probe=probe)
