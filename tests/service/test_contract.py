@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from starlette.testclient import TestClient
 
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.schema import Customer
@@ -23,8 +25,6 @@ from tests.bad_requests import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
-
-    from starlette.testclient import TestClient
 
     from churn_serving.model.artifact import Artifact
 
@@ -200,8 +200,45 @@ def test_documentation_needs_nothing_from_the_internet(client: TestClient, path:
     assert "http://" not in page.text
     assert "https://" not in page.text
     for asset in ("swagger-ui.css", "swagger-ui-bundle.js"):
-        assert f"/static_content/{asset}" in page.text
         assert client.get(f"/static_content/{asset}").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_documentation_is_found_below_any_prefix(client: TestClient, path: str) -> None:
+    names = re.findall(r'(?:href|src)="([^"]+)"|url: "([^"]+)"', client.get(path).text)
+    named = {one or other for one, other in names}
+    assert len(named) == 5
+    for name in named:
+        # Relative to the page, and there.
+        assert not name.startswith("/")
+        assert client.get(f"/{name}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "url"),
+    [
+        (None, "."),
+        ("/churn", "/churn"),
+        ("/ml/churn-v1.2/", "/ml/churn-v1.2"),
+        *((bad, ".") for bad in ("", "/", "churn", "//evil.example", "https://evil.example")),
+        *((bad, ".") for bad in ("/a//b", "/a/../b", "/.", "/..", "/a, /b", "/a?b", "/a#b")),
+        *((bad, ".") for bad in ("/a%2f", "/a b", "/<evil>", '/"', "/\\evil", "/" + 300 * "a")),
+    ],
+)
+def test_the_openapi_document_names_the_prefix_that_a_proxy_announces(
+    client: TestClient, header: str | None, url: str
+) -> None:
+    headers = {"Host": "evil.example", **({} if header is None else {"X-Forwarded-Prefix": header})}
+    answer = client.get("/openapi.json", headers=headers)
+    assert answer.json()["servers"] == [{"url": url}]
+    assert answer.headers["vary"] == "X-Forwarded-Prefix"
+    assert "evil" not in answer.text
+
+
+def test_the_openapi_document_names_the_path_it_is_mounted_at(client: TestClient) -> None:
+    mounted = TestClient(client.app, root_path="/mounted")
+    document = mounted.get("/openapi.json").json()
+    assert document["servers"] == [{"url": "/mounted"}]
 
 
 def test_the_openapi_document_describes_the_routes(client: TestClient) -> None:

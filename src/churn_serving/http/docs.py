@@ -2,12 +2,15 @@
 
 BentoML ships Swagger UI and generates a document; but its page loads a tracker from the internet
 and its document describes BentoML's own errors, so page and document are ours.
+
+The page names everything relative to itself: a proxy may put a prefix before all paths.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,15 +36,15 @@ DOCS: Final = "/docs"
 OPENAPI: Final = "/openapi.json"
 HTML_PAGES: Final = (INDEX, DOCS)
 
-_STYLE: Final = "/static_content/swagger-ui.css"
-_BUNDLE: Final = "/static_content/swagger-ui-bundle.js"
-_LIGHT_ICON: Final = "/static_content/favicon-light-32x32.png"
-_DARK_ICON: Final = "/static_content/favicon-dark-32x32.png"
-ASSETS: Final = (_STYLE, _BUNDLE, _LIGHT_ICON, _DARK_ICON)
+_STYLE: Final = "static_content/swagger-ui.css"
+_BUNDLE: Final = "static_content/swagger-ui-bundle.js"
+_LIGHT_ICON: Final = "static_content/favicon-light-32x32.png"
+_DARK_ICON: Final = "static_content/favicon-dark-32x32.png"
+ASSETS: Final = tuple(f"/{name}" for name in (_STYLE, _BUNDLE, _LIGHT_ICON, _DARK_ICON))
 """What the page loads of BentoML's."""
 
 _SCRIPT: Final = (
-    'SwaggerUIBundle({url: "/openapi.json", dom_id: "#swagger-ui", tryItOutEnabled: true});'
+    f'SwaggerUIBundle({{url: "{OPENAPI[1:]}", dom_id: "#swagger-ui", tryItOutEnabled: true}});'
 )
 _SCRIPT_HASH: Final = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _PAGE_POLICY: Final = "; ".join(
@@ -60,6 +63,9 @@ _SECURITY_SCHEMES: Final = {
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
 }
+_PREFIX_HEADER: Final = "X-Forwarded-Prefix"
+# Segments of unreserved letters, none of them "." or "..": a path of this host, whoever sent it.
+_PREFIX: Final = re.compile(r"(?=.{1,256}\Z)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
 _REF: Final = "#/components/schemas/{model}"
 _PAGE: Final = f"""<!DOCTYPE html>
 <html lang="en">
@@ -92,8 +98,9 @@ def docs_routes(*, version: str, keys: bool) -> list[BaseRoute]:
     async def page(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY})
 
-    async def spec(_: Request) -> Response:
-        return JSONResponse(document)
+    async def spec(request: Request) -> Response:
+        servers = [{"url": _base_of(request)}]
+        return JSONResponse({**document, "servers": servers}, headers={"Vary": _PREFIX_HEADER})
 
     return [*(Route(path, page) for path in HTML_PAGES), Route(OPENAPI, spec)]
 
@@ -137,6 +144,16 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
         "components": {"schemas": definitions["$defs"], **(_SECURITY_SCHEMES if keys else {})},
         **({"security": [{"bearer": []}, {"header": []}]} if keys else {}),
     }
+
+
+def _base_of(request: Request) -> str:
+    """Return the path below which the routes are found, or one relative to the document.
+
+    The host that a request names is nobody's to trust.
+    """
+    announced = request.headers.getlist(_PREFIX_HEADER) or [request.scope.get("root_path", "")]
+    prefix = ",".join(announced).removesuffix("/")
+    return prefix if _PREFIX.fullmatch(prefix) else "."
 
 
 def _errors(schema: Mapping[str, Any]) -> dict[str, Any]:
