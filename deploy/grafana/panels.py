@@ -634,7 +634,8 @@ VERSIONS: Final = Row(
             "release is rolled out, and only then: **else** finish it or go back.",
             (
                 Query(
-                    f"count by (version, python, bentoml, scikit_learn) (ml_build_info{{{S}}})",
+                    "count by (version, git_commit, python, bentoml, scikit_learn) "
+                    f"(ml_build_info{{{S}}})",
                     "Instances",
                 ),
             ),

@@ -7,10 +7,10 @@ The way of a request, one folder a step::
 
 Beside it: ``learning`` makes the model, ``telemetry`` counts and tells, ``runtime`` is the life of
 the processes. ``context`` knows the request's id and deadline, ``settings`` says what an operator
-may decide, ``cpus`` how many there are, ``errors`` what may go wrong. A module imports only from
-those to its left::
+may decide, ``cpus`` how many there are, ``revision`` which commit this is, ``errors`` what may go
+wrong. A module imports only from those to its left::
 
-    errors, cpus, settings, context -> schema -> features -> model, telemetry
+    errors, cpus, revision, settings, context -> schema -> features -> model, telemetry
     -> learning, inference -> runtime -> http
 
 ``service.py`` puts it all into a BentoML service, ``train_and_save.py`` into a command.

@@ -25,6 +25,7 @@ from churn_serving.errors import (
     ModelStoreError,
 )
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
+from churn_serving.model import artifact
 from churn_serving.model.artifact import (
     MODEL_NAME,
     find_model,
@@ -106,6 +107,16 @@ def test_both_prediction_methods_are_batchable_along_the_first_axis(saved: str) 
 def test_the_scaler_is_a_custom_object_of_the_model(saved: str, logistic: Fitted) -> None:
     scaler = bentoml.models.get(saved).custom_objects["scaler"]
     np.testing.assert_array_equal(scaler.mean_, logistic.scaler.mean_)
+
+
+def test_the_metadata_name_the_commit_that_trained_it(
+    logistic: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifact, "git_commit", lambda: "0123abcd-dirty")
+    tag = save_artifact(
+        estimator=logistic.estimator, scaler=logistic.scaler, threshold=0.25, measured={}
+    )
+    assert find_model(tag).metadata["git_commit"] == "0123abcd-dirty"
 
 
 def test_the_metadata_say_what_the_model_is_and_how_it_was_made(saved: str) -> None:

@@ -52,7 +52,7 @@ CONTRACT: Final = {
     "ml_breaker_opened": ("counter", set()),
     "ml_model_memory_bytes": ("gauge", {"model_version"}),
     "ml_model_info": ("gauge", {"model_name", "model_version", "estimator"}),
-    "ml_build_info": ("gauge", {"version", "python", "bentoml", "scikit_learn"}),
+    "ml_build_info": ("gauge", {"version", "git_commit", "python", "bentoml", "scikit_learn"}),
     "ml_workers": ("gauge", set()),
     "ml_workers_live": ("gauge", set()),
     "ml_workers_ready": ("gauge", set()),
@@ -146,7 +146,7 @@ def test_what_nobody_has_counted_is_not_exposed() -> None:
 
 def test_a_label_from_outside_cannot_forge_a_line() -> None:
     worker = Worker(None)
-    worker.metrics.gauge(BUILD_INFO, 1, 'a"b\n# TYPE x counter\nx 1', "3", "1", "1")
+    worker.metrics.gauge(BUILD_INFO, 1, 'a"b\n# TYPE x counter\nx 1', "c", "3", "1", "1")
     assert "x" not in worker.seen
     assert "x 1" not in exposition(worker.metrics, worker.exchange).decode().splitlines()
 

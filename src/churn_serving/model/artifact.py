@@ -32,6 +32,7 @@ from churn_serving.errors import (
     ModelStoreError,
 )
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
+from churn_serving.revision import git_commit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -114,6 +115,7 @@ def save_artifact(
         "estimator": type(estimator).__name__,
         "python_version": platform.python_version(),
         "library_versions": {lib: importlib.metadata.version(lib) for lib in _LIBRARIES},
+        "git_commit": git_commit(),
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "feature_names": list(FEATURE_NAMES),
         "column_names": list(COLUMN_NAMES),

@@ -22,6 +22,7 @@ from churn_serving.errors import RunnerUnreachableError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import load_artifact, version_warning
+from churn_serving.revision import git_commit
 from churn_serving.runtime.connections import running_server, stop_last
 from churn_serving.runtime.parent import end_with_the_parent
 from churn_serving.runtime.state import ServiceState
@@ -120,7 +121,7 @@ def assemble(settings: Settings, model: RegisteredModel) -> Runtime:
     estimator = model.metadata["estimator"]
     metrics.gauge(MODEL_INFO, 1, model.tag.partition(":")[0], model.version, estimator)
     libraries = map(importlib.metadata.version, ("bentoml", "scikit-learn"))
-    metrics.gauge(BUILD_INFO, 1, __version__, platform.python_version(), *libraries)
+    metrics.gauge(BUILD_INFO, 1, __version__, git_commit(), platform.python_version(), *libraries)
     # BentoML makes this folder, empties it before each start, and names it to its workers.
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     runners = settings.runner_workers if settings.topology == "split" else 0

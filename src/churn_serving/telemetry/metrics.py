@@ -157,8 +157,8 @@ MODEL_INFO: Final = _gauge(
 )
 BUILD_INFO: Final = _gauge(
     "ml_build_info",
-    "Always 1; the labels name the versions of the service and of what it runs on.",
-    *("version", "python", "bentoml", "scikit_learn"),
+    "Always 1; the labels name the version and commit of the service and what it runs on.",
+    *("version", "git_commit", "python", "bentoml", "scikit_learn"),
     merge="max",
 )
 WORKERS: Final = _gauge("ml_workers", "Worker processes that should run.", merge="max")
