@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -53,10 +54,9 @@ def build(engine: str, bento: bentoml.Bento) -> None:
     CONTEXT.mkdir(parents=True)
     bento.export(str(CONTEXT / "bento"), output_format="folder")
     shutil.copy(HERE / "serve_once.py", CONTEXT)
-    revision = _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"], default="unknown")
     arguments = {
         "VERSION": __version__,
-        "REVISION": revision,
+        "REVISION": bento.info.labels.get("git_commit", "unknown"),
         "MODEL": ",".join(str(model.tag) for model in bento.info.all_models),
     }
     command = [engine, "build", "--file", str(HERE / "Containerfile")]
@@ -87,6 +87,10 @@ def test(engine: str) -> None:
             "its root can be written",
         )
         image = json.loads(_output([engine, "image", "inspect", f"{NAME}:latest"]))[0]
+        _require(
+            "CHURN_WORKERS=1" in image["Config"]["Env"],
+            "it starts as many workers as its host has CPUs",
+        )
         # podman has it elsewhere than docker.
         health = image["Config"].get("Healthcheck") or image["Healthcheck"]
         _require(
@@ -97,6 +101,8 @@ def test(engine: str) -> None:
         _run([engine, "stop", "--time", str(STOP_SECONDS), container], "It could not be stopped.")
         state = _output([engine, "inspect", "--format", "{{.State.ExitCode}}", container])
         _require(state == "0", f"it ended with {state} on SIGTERM")
+        for line in _log(engine, container):
+            _require(line.startswith("{") and line.endswith("}"), f"its log has the line {line!r}")
     _say(f"{size / 1e6:.0f} MB, ready in {ready:.1f} s, a worker at rest takes {memory:.0f} MB")
     _require(size <= MAX_BYTES, f"it is larger than {MAX_BYTES / 1e6:.0f} MB")
 
@@ -148,7 +154,7 @@ def _running(engine: str, port: int) -> Iterator[tuple[str, float]]:
     container = _output(
         [
             *(engine, "run", "--detach", *HARDENED, f"--publish=127.0.0.1:{port}:{port}"),
-            *(f"--env=PORT={port}", "--env=CHURN_WORKERS=1", f"{NAME}:latest"),
+            *(f"--env=PORT={port}", f"{NAME}:latest"),
         ]
     ).splitlines()[-1]
     try:
@@ -195,15 +201,22 @@ def _succeeds(command: Sequence[str]) -> bool:
     return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
-def _output(command: Sequence[str], default: str | None = None) -> str:
-    if default is not None and shutil.which(command[0]) is None:
-        return default
+def _output(command: Sequence[str]) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode == 0:
         return done.stdout.strip()
-    if default is not None:
-        return default
     raise ImageError(f"{' '.join(command[:3])} failed: {done.stderr.strip()}")
+
+
+def _log(engine: str, container: str) -> list[str]:
+    done = subprocess.run(
+        [engine, "logs", container],
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    return done.stdout.splitlines()
 
 
 def _say(text: str) -> None:
@@ -242,4 +255,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C does, it ends what was started here, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     raise SystemExit(main())
