@@ -14,14 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
 import bentoml
-import psutil
 import yaml
+
+from churn_serving.revision import git_commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,14 +42,14 @@ class BentoError(Exception):
 
 def build(model: str | None) -> str:
     """Build the Bento of a model, or of the latest, and return its tag."""
+    content = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+    if model:
+        # Inside the Bento, the alias is what the service asks for.
+        content["models"][0]["tag"] = model
+    content["labels"]["git_commit"] = git_commit()
     with tempfile.TemporaryDirectory() as folder:
-        bentofile = ROOT / "bentofile.yaml"
-        if model:
-            content = yaml.safe_load(bentofile.read_text())
-            # Inside the Bento, the alias is what the service asks for.
-            content["models"][0]["tag"] = model
-            bentofile = Path(folder, "bentofile.yaml")
-            bentofile.write_text(yaml.safe_dump(content))
+        bentofile = Path(folder, "bentofile.yaml")
+        bentofile.write_text(yaml.safe_dump(content))
         done = subprocess.run(
             [BENTOML, "build", "--output", "tag", "--bentofile", str(bentofile), str(ROOT)],
             capture_output=True,
@@ -81,6 +83,7 @@ def try_it(tag: str) -> None:
                 cwd=folder,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         origin = f"http://127.0.0.1:{port}"
         try:
@@ -92,12 +95,10 @@ def try_it(tag: str) -> None:
             sys.stderr.write(log.read_text(errors="replace"))
             raise
         finally:
-            if server.poll() is None:
-                # Its workers would live on, and hold the port.
-                for worker in psutil.Process(server.pid).children(recursive=True):
-                    worker.kill()
-                server.kill()
-                server.wait()
+            # All of its group: a worker that lives on would hold the port.
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], origin: str) -> None:
@@ -170,4 +171,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # As Ctrl-C does, it ends what was started here, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     raise SystemExit(main())

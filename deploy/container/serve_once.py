@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -30,16 +31,26 @@ def serve(bento: str, home: str) -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "bentoml", "serve", bento, "--port", str(PORT)],
         env={**os.environ, "BENTOML_HOME": home, "CHURN_WORKERS": "1"},
+        start_new_session=True,
     )
-    deadline = time.monotonic() + SECONDS
-    while not is_ready():
-        if server.poll() is not None or time.monotonic() > deadline:
-            server.kill()
-            raise SystemExit("error: the Bento cannot be served; its log is above")
-        time.sleep(0.2)
-    server.send_signal(signal.SIGTERM)
-    if server.wait(SECONDS) != 0:
-        raise SystemExit("error: the Bento did not stop cleanly")
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not is_ready():
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("error: the Bento cannot be served; its log is above")
+            time.sleep(0.2)
+        server.send_signal(signal.SIGTERM)
+        try:
+            code: int | None = server.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        if code != 0:
+            raise SystemExit("error: the Bento did not stop cleanly")
+    finally:
+        # All of its group: a worker that lives on would hold the port.
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def is_ready() -> bool:

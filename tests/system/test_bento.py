@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bentoml
 import httpx2
+import psutil
 import pytest
 
+from churn_serving.revision import git_commit
 from deploy import bento as tool
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
 from tests.system.conftest import BENTOML, PROJECT, serving
@@ -93,6 +99,8 @@ def test_a_built_bento_serves_without_the_package(
 def test_the_bento_of_a_model_that_is_named_holds_and_serves_that_one(
     models: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    commit = "1234567890" * 4 + "-dirty"
+    monkeypatch.setattr(tool, "git_commit", lambda: commit)
     # Another name than the default one, of which there is a newer model.
     monkeypatch.setenv("CHURN_MODEL_TAG", models["logistic"])
     # A proxy that leads nowhere must not stand between the tool and what it starts.
@@ -104,7 +112,35 @@ def test_the_bento_of_a_model_that_is_named_holds_and_serves_that_one(
     # It tries the Bento in a store that holds no other model than the Bento's.
     assert tool.main(["--write-tag", str(written)]) == 0
     bento = bentoml.get(written.read_text().strip())
+    # Where there is no checkout, the service reads the label.
+    assert bento.info.labels["git_commit"] == git_commit(Path(bento.path)) == commit
     assert [str(model.tag) for model in bento.info.all_models] == [models["logistic"]]
+
+
+def test_ending_the_tool_ends_the_server_it_tries_the_bento_with(
+    models: dict[str, str], tmp_path: Path
+) -> None:
+    running = psutil.Popen(
+        [sys.executable, tool.__file__, "--write-tag", str(tmp_path / "tag")],
+        env={**os.environ, "CHURN_MODEL_TAG": models["logistic"]},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    family: list[psutil.Process] = []
+    deadline = time.monotonic() + tool.READY_SECONDS
+    # The tool's server and that server's worker.
+    while len(family) < 2:
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        with suppress(ProcessLookupError):
+            children = running.children(recursive=True)
+            family = [child for child in children if os.getsid(child.pid) != os.getsid(0)]
+    running.terminate()
+    assert running.wait(tool.STOP_SECONDS) == 128 + signal.SIGTERM
+    _, alive = psutil.wait_procs(family, timeout=tool.STOP_SECONDS)
+    assert alive == []
+    assert not (tmp_path / "tag").exists()
 
 
 def test_a_model_that_is_missing_leaves_no_bento_and_no_tag(

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 
 if TYPE_CHECKING:
@@ -88,6 +89,31 @@ def test_without_a_bento_the_image_is_not_built(tmp_path: Path) -> None:
     code, output = run("container/image.py", "build", "--bento", "no_such_bento", path=tmp_path)
     assert code == 1
     assert "no_such_bento" in output
+
+
+def test_what_an_image_cannot_serve_leaves_no_process(tmp_path: Path) -> None:
+    # A server that ends, and leaves its worker.
+    package = tmp_path / "bentoml"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(
+        "import subprocess, sys\n"
+        "worker = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(worker.pid))\n"
+        "sys.exit(1)\n"
+    )
+    bytecode = str(tmp_path / "bytecode")
+    code, output = run(
+        *("container/serve_once.py", "no_such_bento"),
+        PYTHONPATH=str(tmp_path),
+        PYTHONPYCACHEPREFIX=bytecode,
+    )
+    assert code == 1
+    assert "cannot be served" in output
+    with suppress(psutil.NoSuchProcess):
+        worker = psutil.Process(int((tmp_path / "pid").read_text()))
+        # What became an orphan here may be nobody's to bury.
+        assert worker.status() == psutil.STATUS_ZOMBIE
 
 
 def test_without_a_model_no_bento_is_built(tmp_path: Path) -> None:
