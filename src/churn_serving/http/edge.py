@@ -22,13 +22,13 @@ from churn_serving.http.docs import HTML_PAGES
 from churn_serving.http.pages import PAGES
 from churn_serving.http.problems import (
     CLIENT_CLOSED_REQUEST,
-    CLOSE,
     CONTENT_TYPE,
     NOT_FOUND,
     answer_to,
     early,
     send_answer,
 )
+from churn_serving.runtime.protocol import CLOSE, answer_at_once
 from churn_serving.runtime.state import BENTOML_PROBES
 
 if TYPE_CHECKING:
@@ -137,8 +137,10 @@ class Edge:
                 return
             length = b"content-length", b"%d" % len(body)
             own = self._headers([CONTENT_TYPE, length, *more], scope, request_id)
-            await send({"type": "http.response.start", "status": status, "headers": own})
-            await send({"type": "http.response.body", "body": body})
+            # uvicorn would leave the body out of an answer to HEAD.
+            if scope["method"] == "HEAD" or not answer_at_once(send, status, own, body):
+                await send({"type": "http.response.start", "status": status, "headers": own})
+                await send({"type": "http.response.body", "body": body})
         finally:
             state.in_flight -= 1
             seconds = perf_counter() - start

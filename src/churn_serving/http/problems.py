@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from churn_serving import errors
 from churn_serving.errors import ChurnServingError
 from churn_serving.http.body import outlasts_its_answer
+from churn_serving.runtime.protocol import CLOSE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLIENT_CLOSED_REQUEST",
-    "CLOSE",
     "CONTENT_TYPE",
     "NOT_FOUND",
     "STATUS_OF",
@@ -92,7 +92,6 @@ Header: TypeAlias = tuple[bytes, bytes]
 Answer: TypeAlias = tuple[int, bytes, "Sequence[Header]"]
 """A complete JSON answer: its status, its body, and headers beside those of each answer."""
 
-CLOSE: Final[Header] = (b"connection", b"close")
 CONTENT_TYPE: Final[Header] = (b"content-type", b"application/json")
 
 

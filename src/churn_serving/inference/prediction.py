@@ -65,7 +65,10 @@ class Predictor:
         """
         start = perf_counter()
         churn = await self.runner.score_row(customer_row(customer))
-        return self._scored([churn], perf_counter() - start)
+        seconds = perf_counter() - start
+        scored = Scored([churn], [1 if churn >= self._threshold else 0], seconds, self._model)
+        self._observe(scored)
+        return scored
 
     async def score_many(self, customers: Iterable[Customer]) -> Scored:
         """Score the customers of one caller with one call of the model.
@@ -75,9 +78,7 @@ class Predictor:
         """
         start = perf_counter()
         probabilities = await self.runner.score_rows(list(map(customer_row, customers)))
-        return self._scored(probabilities, perf_counter() - start)
-
-    def _scored(self, probabilities: list[float], seconds: float) -> Scored:
+        seconds = perf_counter() - start
         threshold = self._threshold
         decisions: list[Literal[0, 1]] = [1 if p >= threshold else 0 for p in probabilities]
         scored = Scored(probabilities, decisions, seconds, self._model)

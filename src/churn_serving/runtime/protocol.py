@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-__all__ = ["MAX_HEADER_BYTES", "Protocol"]
+__all__ = ["CLOSE", "MAX_HEADER_BYTES", "Protocol", "answer_at_once"]
+
+CLOSE: Final = (b"connection", b"close")
 
 MAX_HEADER_BYTES: Final = 64 * 1024
 MAX_LINGERING_BYTES: Final = 256 * 1024**2
@@ -167,6 +173,45 @@ class Protocol(HttpToolsProtocol):
             self.connection_lost(None)
         else:
             transport.close()
+
+
+def answer_at_once(
+    send: object, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> bool:
+    """Write a complete answer, headers and body in one piece, if uvicorn is ready for one.
+
+    It is what ``send`` would do in two calls, without its look at each header: those here are our
+    own. That costs a fifth of a request. Nothing is written to whom uvicorn would let wait, or
+    through a ``send`` that is not uvicorn's.
+
+    Args:
+        send: Of an ASGI application; no answer has begun.
+        status: Of the answer, which has a body, so not to HEAD.
+        headers: All of them, but for uvicorn's own; names in lower case.
+        body: All of it.
+
+    Returns:
+        Whether it was written; else it must be sent.
+    """
+    cycle = getattr(send, "__self__", None)
+    if type(cycle) is not RequestResponseCycle or cycle.flow.write_paused or cycle.disconnected:
+        return False
+    parts = [STATUS_LINE[status]]
+    if CLOSE in headers:
+        cycle.keep_alive = False
+    elif not cycle.keep_alive:
+        parts.append(b"connection: close\r\n")
+    for name, value in (*cycle.default_headers, *headers):
+        parts += (name, b": ", value, b"\r\n")
+    parts += (b"\r\n", body)
+    cycle.transport.write(b"".join(parts))
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
 
 
 class _Transport:
