@@ -179,6 +179,15 @@ def test_a_request_to_speak_http_2_is_answered_as_if_it_had_not_asked(
         assert refusal(connection) == (404, True)
 
 
+@pytest.mark.parametrize("path", ["/health", "/livez", "/static_content/swagger-ui.css", PREDICT])
+def test_a_query_that_is_no_text_is_refused_in_the_contract(server: Server, path: str) -> None:
+    with connect(server) as connection:
+        connection.sendall(f"GET {path}?".encode() + b"\xff=\xfe HTTP/1.1\r\nHost: x\r\n\r\n")
+        status, body = answer(connection)
+    assert (status, set(body)) == (400, {"error", "detail"})
+    assert "Traceback" not in (log := server.log.read_text()), log
+
+
 def test_garbage_behind_a_request_does_not_cost_its_answer(server: Server) -> None:
     with connect(server) as connection:
         connection.sendall(2 * VALID + b"GARBAGE\r\n\r\n")

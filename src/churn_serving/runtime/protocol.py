@@ -24,6 +24,11 @@ __all__ = ["CLOSE", "MAX_HEADER_BYTES", "Protocol", "answer_at_once"]
 CLOSE: Final = (b"connection", b"close")
 
 MAX_HEADER_BYTES: Final = 64 * 1024
+_SENTENCE: Final = b'{"error":"This is no valid HTTP request.","detail":[]}'
+_NO_REQUEST: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+    b"connection: close\r\n\r\n%b" % (len(_SENTENCE), _SENTENCE)
+)
 MAX_LINGERING_BYTES: Final = 256 * 1024**2
 """Nobody who sends more after the last answer still means to read it."""
 
@@ -134,13 +139,14 @@ class Protocol(HttpToolsProtocol):
         else:
             super().shutdown()
 
-    def send_400_response(self, msg: str) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words, not the contract's
         """Take no further request; a complete one that came before is answered first."""
         self._lost = True
         if self.cycle and not (self.cycle.response_complete or self.cycle.more_body):
             self.cycle.keep_alive = False
         else:
-            super().send_400_response(msg)
+            self.transport.write(_NO_REQUEST)
+            self.transport.close()
 
     def _should_upgrade(self) -> bool:
         # CONNECT asks for nothing else, and has no body.
