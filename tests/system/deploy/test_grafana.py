@@ -122,6 +122,7 @@ def test_every_metric_of_the_service_is_shown_or_left_out_on_purpose() -> None:
     assert set(FAMILIES) - bases == {
         "ml_batch_size",  # a matter of tuning, not of operation
         "ml_breaker_opened",  # the state says it
+        "ml_fds_exhausted",  # a line in the log says it, and what to do
         "process_open_fds",  # asked for when the memory grows
     }
 

@@ -57,7 +57,8 @@ def broken_files(stage: Stage) -> Report:
 
 
 def _damaged(stage: Stage, report: Report) -> str:
-    folder = next((stage.home / "models" / "chaos_faulty").glob("*/saved_model.pkl")).parent
+    name, _, version = stage.models["faulty"].partition(":")
+    folder = stage.home / "models" / name / version
     files = ["saved_model.pkl"] if stage.quick else ["saved_model.pkl", "custom_objects.pkl"]
     messages = []
     for file in files:
