@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
+from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -144,6 +145,8 @@ class Protocol(HttpToolsProtocol):
         self._lost = True
         if self.cycle and not (self.cycle.response_complete or self.cycle.more_body):
             self.cycle.keep_alive = False
+        elif self.pipeline:  # the broken one is the newest; those before it are answered first
+            self.pipeline[0] = self.cycle, _refuse
         else:
             self.transport.write(_NO_REQUEST)
             self.transport.close()
@@ -263,6 +266,11 @@ class _Lingering(asyncio.Protocol):
 
     def shutdown(self) -> None:
         """Do nothing when uvicorn ends: the client will close, or be closed."""
+
+
+async def _refuse(_: object, __: object, send: Any) -> None:  # noqa: ANN401 - an ASGI application
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(_SENTENCE))]
+    answer_at_once(send, HTTPStatus.BAD_REQUEST, [*headers, CLOSE], _SENTENCE)
 
 
 def _announced(headers: Iterable[tuple[bytes, bytes]]) -> float:
