@@ -91,7 +91,7 @@ test-system: $(TEST) $(LOAD) $(BENCH) ## Run the tests with servers, proxies, Pr
 	$(SAY) 'Testing the system'
 	@$(PYTEST) tests/system $(ARGS)
 
-test-all: test test-system ## Both
+test-all: test test-system ## Run test and test-system
 
 lock: $(DEV) ## Compile the locks anew (UPGRADE=--upgrade takes newer versions)
 	@$(BIN)/python -m requirements.lock $(UPGRADE)

@@ -56,7 +56,7 @@ def test_a_taken_port_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> Non
     error = OSError(errno.EADDRINUSE, "Address already in use")
     sys.excepthook(OSError, error, None)
     assert capsys.readouterr().err == (
-        "Error: The port is taken; choose another one with --port.\n"
+        "Error: The port is taken; choose another: --port 3001, or make serve PORT=3001.\n"
     )
 
 

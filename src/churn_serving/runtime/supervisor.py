@@ -23,7 +23,7 @@ __all__ = ["prepare_supervisor"]
 
 CHECK_SECONDS: Final = 0.5
 _REASONS: Final = {
-    errno.EADDRINUSE: "The port is taken; choose another one with --port.",
+    errno.EADDRINUSE: "The port is taken; choose another: --port 3001, or make serve PORT=3001.",
     errno.EACCES: "This user may not listen on that port; choose one from 1024 with --port.",
     errno.EADDRNOTAVAIL: "The host is no address of this machine; choose another with --host.",
 }
