@@ -71,11 +71,9 @@ api-key: ## Make an API key, and the digest that the service needs of it
 setup: $(STAMP) ## Install what training and serving need into .venv (locked versions, hashes checked)
 
 # One worker, which ends at once: nobody but its developer is there to be told.
-dev: export CHURN_WORKERS ?= 1
-dev: export CHURN_DRAIN_DELAY_SECONDS ?= 0
 dev: $(STAMP) ## Serve, and start again when the code changes
 	@$(TRAIN_IF_MISSING)
-	@exec $(BIN)/bentoml serve service.py:ChurnService --host $(HOST) --port $(PORT) --reload
+	@exec $(BIN)/python deploy/dev.py --host $(HOST) --port $(PORT)
 
 lint: $(TEST) ## Check style and types
 	$(SAY) 'Checking style and types'
