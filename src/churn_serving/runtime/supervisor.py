@@ -7,6 +7,8 @@ import errno
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from churn_serving.errors import SettingsError
+from churn_serving.runtime.addresses import expect_unix_socket
 from churn_serving.runtime.reload import RollingReload
 from churn_serving.telemetry.log import configure_logging
 from churn_serving.telemetry.process import raise_descriptor_limit
@@ -33,7 +35,16 @@ NEVER: Final = -1
 
 
 def prepare_supervisor(settings: Settings) -> None:
-    """Set up the process that is about to start the workers."""
+    """Set up the process that is about to start the workers.
+
+    Raises:
+        SystemExit: It must not start them; the text says why.
+    """
+    if settings.topology == "split":
+        try:
+            expect_unix_socket()
+        except SettingsError as error:
+            raise SystemExit(f"Error: {error}") from None
     configure_logging(settings)
     raise_descriptor_limit()
     _replace_dead_workers_sooner()
