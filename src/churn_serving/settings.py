@@ -82,6 +82,16 @@ class Settings(BaseSettings):
     )
     """The registered model to serve, as name:version."""
 
+    model_public_key_file: FilePath | None = None
+    """A file with the public key of those who may sign models. Set: a model that is not signed, or
+    not as it was signed, is not served.
+    """
+
+    allow_pickle: bool = False
+    """Whether a model that has no portable form may be unpickled, which lets its file run code, and
+    run by scikit-learn, which must be installed.
+    """
+
     decision_threshold: Annotated[float | None, Field(ge=0, le=1)] = None
     """A customer whose churn probability reaches this is predicted to leave. Unset: the threshold
     stored with the model.
