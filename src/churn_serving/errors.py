@@ -8,7 +8,8 @@
     │   ├── ModelCorruptedError       the stored files are not the ones that were registered
     │   ├── ModelForeignError         the model was not registered by this package
     │   ├── ModelMismatchError        the model was trained with other columns than the code makes
-    │   └── ModelStoreError           the store cannot be read
+    │   ├── ModelStoreError           the store cannot be read
+    │   └── UnsupportedEstimatorError the estimator cannot be written in the portable form
     ├── RequestError                  the caller's fault; ``detail`` says where
     │   ├── MalformedBodyError        not JSON
     │   ├── BodyTooLargeError         over the body limit
@@ -67,6 +68,7 @@ __all__ = [
     "ShedError",
     "TooManyBodiesError",
     "UnauthorizedError",
+    "UnsupportedEstimatorError",
     "UnsupportedMediaTypeError",
     "ValidationFailedError",
 ]
@@ -114,6 +116,10 @@ class ModelStoreError(ModelError):
 
 class ModelMismatchError(ModelError):
     """The model was trained with other columns than this code makes of a customer."""
+
+
+class UnsupportedEstimatorError(ModelError):
+    """The estimator cannot be written in the portable form; the message lists what can."""
 
 
 class RequestError(ChurnServingError):
