@@ -8,7 +8,8 @@
     │   ├── ModelCorruptedError       the stored files are not the ones that were registered
     │   ├── ModelForeignError         the model was not registered by this package
     │   ├── ModelMismatchError        the model was trained with other columns than the code makes
-    │   └── ModelStoreError           the store cannot be read
+    │   ├── ModelStoreError           the store cannot be read
+    │   └── ModelUntrustedError       the model is not signed by whom the operator trusts
     ├── RequestError                  the caller's fault; ``detail`` says where
     │   ├── MalformedBodyError        not JSON
     │   ├── BodyTooLargeError         over the body limit
@@ -57,6 +58,7 @@ __all__ = [
     "ModelMismatchError",
     "ModelNotFoundError",
     "ModelStoreError",
+    "ModelUntrustedError",
     "NotReadyError",
     "OverloadedError",
     "QueueFullError",
@@ -110,6 +112,10 @@ class ModelForeignError(ModelError):
 
 class ModelStoreError(ModelError):
     """The model store cannot be read by this user."""
+
+
+class ModelUntrustedError(ModelError):
+    """The model does not have the signature that the operator demands."""
 
 
 class ModelMismatchError(ModelError):
