@@ -9,7 +9,7 @@
     │   ├── ModelForeignError         the model was not registered by this package
     │   ├── ModelMismatchError        the model was trained with other columns than the code makes
     │   ├── ModelPickledError         the model can only be unpickled, which is not allowed here
-    │   ├── ModelUntrustedError       the model is not signed as it must be
+    │   ├── ModelUntrustedError       the model is not signed by whom the operator trusts
     │   ├── UnsupportedEstimatorError the estimator has no portable form
     │   └── ModelStoreError           the store cannot be read
     ├── RequestError                  the caller's fault; ``detail`` says where

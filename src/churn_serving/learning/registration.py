@@ -18,15 +18,10 @@ import cloudpickle
 import joblib
 import numpy as np
 
+from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.features.rows import verification_matrix
-from churn_serving.learning.compile import (
-    Compiled,
-    UnsupportedEstimatorError,
-    compile_booster,
-    compile_model,
-    reference_probabilities,
-)
+from churn_serving.learning.compile import Compiled, compile_model, reference_probabilities
 from churn_serving.model import signature
 from churn_serving.model.artifact import MODEL_NAME, PICKLE, Trust, load_artifact
 from churn_serving.model.npz import write_arrays
@@ -46,7 +41,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
 
-__all__ = ["SCALER", "save_artifact", "save_booster"]
+__all__ = ["SCALER", "save_artifact"]
 
 SCALER: Final = "scaler"
 """Under which name the scaler is a custom object of BentoML's model."""
@@ -122,40 +117,6 @@ def save_artifact(
         write=lambda path: joblib.dump(estimator, path),
         custom_objects={} if scaler is None else {SCALER: scaler},
         named=compiled.steps[-1] if compiled else type(estimator).__name__,
-        threshold=threshold,
-        measured=measured,
-        name=name,
-        labels=labels,
-        sign_key=sign_key,
-    )
-
-
-def save_booster(
-    *,
-    path: Path,
-    threshold: float,
-    measured: Mapping[str, Any],
-    preprocess: Path | None = None,
-    name: str = MODEL_NAME,
-    labels: Mapping[str, str] | None = None,
-    sign_key: Path | None = None,
-) -> str:
-    """Compile and register a model file of XGBoost or LightGBM, and return its tag.
-
-    Args:
-        path: The file, as the library itself has saved it.
-        preprocess: A file that says what the booster sees of a customer; see ``compile_booster``.
-
-    The other arguments and the errors are those of ``save_artifact``.
-    """
-    compiled, reference, booster = compile_booster(path, preprocess)
-    return _register(
-        compiled,
-        reference,
-        framework=_BOOSTERS[booster.library],
-        write=booster.save,
-        custom_objects={},
-        named=compiled.steps[-1],
         threshold=threshold,
         measured=measured,
         name=name,
