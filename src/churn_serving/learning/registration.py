@@ -17,6 +17,7 @@ import bentoml
 import cloudpickle
 import joblib
 import numpy as np
+from bentoml.types import ModelSignature
 
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
@@ -140,7 +141,7 @@ def _register(
     sign_key: Path | None,
 ) -> str:
     # Before anything is written: a wrong key registers nothing.
-    private_key = sign_key and signature.read_private_key(sign_key)
+    private_key = None if sign_key is None else signature.read_private_key(sign_key)
     golden = verification_matrix(GOLDEN_ROWS)
     arrays = write_arrays(
         {
@@ -167,7 +168,7 @@ def _register(
         "decision_threshold": threshold,
         **measured,
     }
-    signed = {"batchable": True, "batch_dim": 0}
+    batchable = ModelSignature(batchable=True, batch_dim=(0, 0))
     methods = ("predict", "predict_proba") if framework is _SKLEARN else ("predict",)
     tag = bentoml.Tag.from_str(name).make_new_version()
     try:
@@ -175,7 +176,7 @@ def _register(
             tag,
             module=framework.module,
             api_version=framework.api_version,
-            signatures=dict.fromkeys(methods, signed),
+            signatures=dict.fromkeys(methods, batchable),
             labels=dict(labels or {}),
             custom_objects=custom_objects,
             metadata=metadata,
@@ -200,7 +201,7 @@ def _register(
                 files={file: describe(content) for file, content in files.items()},
                 model=compiled.model if compiled else Pickled(),
                 labels=dict(labels or {}),
-                metadata=metadata,
+                metadata=metadata | _checksums(files),
             )
             content = manifest.model_dump_json(indent=1).encode()
             (folder / MANIFEST).write_bytes(content)
@@ -212,6 +213,15 @@ def _register(
         _discard(tag)
         raise
     return str(tag)
+
+
+def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the checksums of the pickles under the names that ``/metrics/model`` has for them."""
+    return {
+        key: describe(files[file]).sha256
+        for file, key in ((PICKLE, "model_sha256"), (_CUSTOM_OBJECTS, "scaler_sha256"))
+        if file in files
+    }
 
 
 def _discard(tag: bentoml.Tag) -> None:
