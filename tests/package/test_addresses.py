@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from _bentoml_impl.server import serving
+from bentoml.exceptions import BentoMLException
 
 from churn_serving.errors import SettingsError
 from churn_serving.runtime import addresses
@@ -76,8 +77,9 @@ def test_the_supervisor_refuses_in_one_line_before_it_sets_anything_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("BENTOML_NO_UDS", "1")
-    with pytest.raises(SystemExit, match=r"^Error: CHURN_TOPOLOGY=split .* unpickle [^\n]*\.$"):
-        prepare_supervisor(Settings(topology="split"))
+    runtime: Any = SimpleNamespace(is_split=True, settings=Settings(topology="split"))
+    with pytest.raises(BentoMLException, match=r"^CHURN_TOPOLOGY=split .* unpickle [^\n]*\.$"):
+        prepare_supervisor(runtime)
 
 
 @pytest.mark.parametrize(
