@@ -108,13 +108,13 @@ bento: $(STAMP) ## Build the Bento of the latest model, or of CHURN_MODEL_TAG's,
 	@$(BIN)/python deploy/bento.py --write-tag $(BENTO)
 
 image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah; SKLEARN=1 for a pickled model)
-	@$(BIN)/python deploy/container/image.py build --bento "$$(cat $(BENTO))" $(WITH_SKLEARN)
+	@$(BIN)/python -m deploy.container.image build --bento "$$(cat $(BENTO))" $(WITH_SKLEARN)
 
 image-bentoml: bento ## The same with bentoml containerize: more than twice the size
-	@$(BIN)/python deploy/container/image.py containerize --bento "$$(cat $(BENTO))"
+	@$(BIN)/python -m deploy.container.image containerize --bento "$$(cat $(BENTO))"
 
 image-test: image $(DEV) ## Run the image hardened, and check what it does
-	@$(BIN)/python deploy/container/image.py test $(WITH_SKLEARN)
+	@$(BIN)/python -m deploy.container.image test $(WITH_SKLEARN)
 
 dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
 	@$(BIN)/python -m deploy.grafana.dashboard

@@ -136,5 +136,5 @@ def test_a_model_is_signed_with_the_key_that_is_given() -> None:
 )
 def test_the_image_holds_scikit_learn_only_on_demand(given: tuple[str, ...], holds: bool) -> None:  # noqa: FBT001 - a parameter of the test
     run = commands("image-test", *given)
-    steps = re.findall(r"image\.py (\w+).*?(--sklearn)?$", run, re.MULTILINE)
+    steps = re.findall(r"container\.image (\w+).*?(--sklearn)?$", run, re.MULTILINE)
     assert steps == [(step, "--sklearn" * holds) for step in ("build", "test")]
