@@ -42,7 +42,11 @@ TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 PYTEST := $(BIN)/pytest
 # The Bento that `make bento` built last.
 BENTO := build/bento.tag
-WITH_SKLEARN = $(if $(filter-out 0,$(SKLEARN)),--sklearn)
+WITH_SKLEARN := $(if $(filter-out 0,$(SKLEARN)),--sklearn)
+ifneq ($(WITH_SKLEARN),)
+# The Bento is tried before it is in the image. Whoever runs the image still has to allow it.
+export CHURN_ALLOW_PICKLE := true
+endif
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help

@@ -17,7 +17,15 @@ COMMAND_LINE: Final = ("TARGET", "SERVERS", "SIGN_KEY", "SKLEARN")
 
 def make(*arguments: str, **env: str) -> list[str]:
     """Return the lines that make prints; the caller's own settings are not passed on."""
-    names = {"HOST", "CHURN_MODEL_TAG", "no_proxy", "NO_PROXY", "MAKEFLAGS", *COMMAND_LINE}
+    names = {
+        "HOST",
+        "CHURN_MODEL_TAG",
+        "CHURN_ALLOW_PICKLE",
+        "no_proxy",
+        "NO_PROXY",
+        "MAKEFLAGS",
+        *COMMAND_LINE,
+    }
     inherited = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],  # noqa: S607 - the user's own
@@ -138,3 +146,5 @@ def test_the_image_holds_scikit_learn_only_on_demand(given: tuple[str, ...], hol
     run = commands("image-test", *given)
     steps = re.findall(r"container\.image (\w+).*?(--sklearn)?$", run, re.MULTILINE)
     assert steps == [(step, "--sklearn" * holds) for step in ("build", "test")]
+    show = ("--eval", 'show: ; @echo "$$CHURN_ALLOW_PICKLE"', "show")
+    assert make(*show, *given) == ["true" if holds else ""]
