@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from bench.kinds import MODELS
 from churn_serving.features.rows import customer_row
 
 if TYPE_CHECKING:
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
-    "LOGISTIC",
-    "MODELS",
     "PREDICT",
     "PREDICT_V1",
-    "TREE",
     "Launch",
     "Route",
     "Server",
@@ -28,11 +26,6 @@ __all__ = [
     "row",
     "tensor",
 ]
-
-LOGISTIC: Final = "logistic"
-TREE: Final = "hist-gradient-boosting"
-MODELS: Final = (LOGISTIC, TREE)
-"""The ``--model`` of train_and_save.py."""
 
 
 @dataclass(frozen=True, slots=True)
