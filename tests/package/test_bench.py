@@ -106,7 +106,7 @@ def test_a_row_without_this_project_is_the_row_with_it() -> None:
 def test_what_a_server_needs_of_the_bench_is_counted() -> None:
     starlette, limit = (install(SERVERS[name]) for name in ("starlette", "limit"))
     assert starlette.version == version("starlette")
-    # scikit-learn beside uvicorn; pytest is installed, and needed by neither.
+    # numpy beside uvicorn; pytest is installed, and needed by neither.
     assert 3 <= limit.packages < starlette.packages < len(list(distributions()))
     assert 0 < limit.size_mb < starlette.size_mb
 
