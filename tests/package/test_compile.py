@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     ExtraTreesClassifier,
@@ -21,17 +20,11 @@ from sklearn.ensemble import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    MinMaxScaler,
-    OneHotEncoder,
-    OrdinalEncoder,
-    StandardScaler,
-)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES, FEATURE_NAMES
+from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.features.rows import verification_matrix
 from churn_serving.learning.compile import compile_model, reference_probabilities
 from churn_serving.learning.forest import FLOAT32, FLOAT64, Arithmetic, raw_thresholds
@@ -49,11 +42,6 @@ if TYPE_CHECKING:
 
 ROWS = 10_000
 FIT = slice(0, 7000, 5)
-NUMBERS = ["tenure_months", "monthly_charges", "total_charges", "num_products"]
-FLAGS = ["has_phone_service", "has_internet"]
-WORDS = list(CATEGORIES)
-CONTINUOUS = [COLUMN_NAMES.index(name) for name in ("monthly_charges", "total_charges")]
-SHUFFLED = [COLUMN_NAMES[k] for k in (5, 2, 0, 8, 6, 1)]
 
 
 def right_children(column: NDArray[np.int16]) -> dict[int, int]:
@@ -73,7 +61,7 @@ def reached(arrays: dict[str, NDArray[Any]], X: FloatArray) -> NDArray[np.intp]:
     column, number = arrays["column"], arrays["number"]
     missing_left = arrays.get("missing_left", np.zeros(len(column), bool))
     bounds = arrays.get("set_start", np.zeros(1, np.int32))
-    for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+    for first, last in pairwise(bounds):
         pairs = zip(arrays["set_column"][first:last], arrays["set_value"][first:last], strict=True)
         member = np.any([X[:, c] == v for c, v in pairs], axis=0)
         X = np.column_stack([X, member.astype(float)])
@@ -204,13 +192,6 @@ def logistic(**options: Any) -> LogisticRegression:
     return LogisticRegression(max_iter=5000, **options)
 
 
-def encoded(encoder: Any, scaler: Any = None, **options: Any) -> ColumnTransformer:
-    """Return a transformer of a customer's fields."""
-    return make_column_transformer(
-        (scaler or StandardScaler(), NUMBERS), (encoder, WORDS), **options
-    )
-
-
 SCALED = {
     "logistic": logistic(),
     "tree": DecisionTreeClassifier(max_depth=8, random_state=0),
@@ -268,141 +249,6 @@ def test_it_answers_like_the_estimator_behind_a_scaler(
     compiled = compile_model(estimator)
     X = rows_for(compiled, telco)
     assert X.shape == (ROWS, len(COLUMN_NAMES))
-    assert furthest(estimator, compiled, X) <= 1e-9
-
-
-FIELDS = {
-    "logistic": make_pipeline(encoded(OneHotEncoder()), logistic()),
-    "logistic-first-dropped": make_pipeline(encoded(OneHotEncoder(drop="first")), logistic()),
-    "logistic-ordinal": make_pipeline(encoded(OrdinalEncoder()), logistic()),
-    "logistic-flags-encoded": make_pipeline(
-        make_column_transformer(
-            (MinMaxScaler(), NUMBERS), (OneHotEncoder(drop="if_binary"), [*WORDS, *FLAGS])
-        ),
-        logistic(),
-    ),
-    "logistic-scaled-again": make_pipeline(
-        encoded(OneHotEncoder(sparse_output=False), remainder="passthrough"),
-        MinMaxScaler(),
-        logistic(),
-    ),
-    "forest": make_pipeline(encoded(OneHotEncoder(), remainder="passthrough"), forest()),
-    "forest-ordinal": make_pipeline(encoded(OrdinalEncoder(), MinMaxScaler(clip=True)), forest()),
-    "forest-known-order": make_pipeline(
-        encoded(
-            OrdinalEncoder(
-                categories=[["two-year", "month-to-month", "one-year"], list("ab")],
-                handle_unknown="use_encoded_value",
-                unknown_value=-5,
-            )
-        ),
-        forest(),
-    ),
-    "forest-sparse-scaled": make_pipeline(
-        ColumnTransformer(
-            [
-                ("words", make_pipeline(OneHotEncoder(), StandardScaler(with_mean=False)), WORDS),
-                ("number", OneHotEncoder(handle_unknown="ignore"), ["num_products"]),
-            ],
-            remainder=MinMaxScaler(),
-            sparse_threshold=1,
-        ),
-        StandardScaler(with_mean=False),
-        forest(),
-    ),
-    "trees-numbers-encoded": make_pipeline(
-        make_column_transformer(
-            (OneHotEncoder(handle_unknown="ignore"), ["num_products", *FLAGS]),
-            (OrdinalEncoder(), ["contract_type"]),
-            (
-                OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan),
-                ["tenure_months"],
-            ),
-            (
-                OneHotEncoder(max_categories=4, handle_unknown="infrequent_if_exist"),
-                ["monthly_charges"],
-            ),
-            remainder="drop",
-        ),
-        DecisionTreeClassifier(random_state=0),
-    ),
-    "gradient-infrequent": make_pipeline(
-        make_column_transformer(
-            (
-                OneHotEncoder(min_frequency=300, handle_unknown="infrequent_if_exist"),
-                ["num_products", "payment_method"],
-            ),
-            ("drop", FLAGS),
-            remainder=make_pipeline(
-                "passthrough", OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-            ),
-        ),
-        gradient(),
-    ),
-    "histogram-ordinal": make_pipeline(
-        encoded(OrdinalEncoder(), "passthrough", remainder="passthrough"),
-        boosted(categorical_features=[4, 5], min_samples_leaf=5, max_leaf_nodes=60),
-    ),
-    "histogram-numbers": make_pipeline(
-        encoded(OrdinalEncoder(), "passthrough"),
-        boosted(categorical_features=[0, 3], min_samples_leaf=5, max_leaf_nodes=60),
-    ),
-    "nested": Pipeline(
-        [
-            ("same", FunctionTransformer()),
-            ("inner", Pipeline([("encode", encoded(OneHotEncoder())), ("none", None)])),
-            ("calibrated", CalibratedClassifierCV(forest(), cv=2)),
-        ]
-    ),
-    "calibrated-around": CalibratedClassifierCV(
-        make_pipeline(encoded(OneHotEncoder()), logistic()), method="isotonic", cv=2
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", FIELDS)
-def test_it_answers_like_an_estimator_of_a_customers_fields(kind: str, telco: Dataset) -> None:
-    estimator = fitted(FIELDS[kind], telco, list(FEATURE_NAMES))
-    compiled = compile_model(estimator)
-    assert furthest(estimator, compiled, rows_for(compiled, telco, CONTINUOUS)) <= 1e-9
-
-
-def test_pandas_categories_are_known_by_their_words(telco: Dataset) -> None:
-    table = table_of(FEATURE_NAMES, telco.X[FIT]).astype(dict.fromkeys(WORDS, "category"))
-    table["payment_method"] = table["payment_method"].cat.remove_categories("mailed")
-    estimator = boosted(max_leaf_nodes=60, min_samples_leaf=3).fit(table, telco.y[FIT])
-    assert estimator.is_categorical_.sum() == 2
-    compiled = compile_model(estimator)
-    assert "0/set_start" in compiled.arrays
-    assert furthest(estimator, compiled, rows_for(compiled, telco, CONTINUOUS)) <= 1e-9
-
-
-@pytest.mark.parametrize("names", [list(COLUMN_NAMES), list(COLUMN_NAMES[::-1]), SHUFFLED])
-@pytest.mark.parametrize("classifier", [forest(), boosted()])
-def test_columns_are_told_by_their_names(classifier: Any, names: list[str], telco: Dataset) -> None:
-    estimator = fitted(make_pipeline(StandardScaler(), classifier), telco, names)
-    compiled = compile_model(estimator)
-    assert furthest(estimator, compiled, rows_for(compiled, telco)) <= 1e-9
-
-
-def test_fields_are_told_by_their_names(telco: Dataset) -> None:
-    names = ["payment_method", "total_charges", "has_internet"]
-    transformer = make_column_transformer(
-        (OneHotEncoder(), ["payment_method"]), remainder="passthrough"
-    )
-    estimator = fitted(make_pipeline(transformer, forest()), telco, names)
-    compiled = compile_model(estimator)
-    assert furthest(estimator, compiled, rows_for(compiled, telco, CONTINUOUS)) <= 1e-9
-
-
-def test_columns_of_the_bare_matrix_are_told_by_their_numbers(telco: Dataset) -> None:
-    transformer = ColumnTransformer(
-        [("a", StandardScaler(), [2, 0]), ("b", OneHotEncoder(handle_unknown="ignore"), [3, 4])],
-        remainder="passthrough",
-    )
-    estimator = fitted(make_pipeline(transformer, forest()), telco)
-    compiled = compile_model(estimator)
-    X = rows_for(compiled, telco, [0, 1, 2])
     assert furthest(estimator, compiled, X) <= 1e-9
 
 

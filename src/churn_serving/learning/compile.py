@@ -69,6 +69,7 @@ def compile_model(estimator: Estimator) -> Compiled:
     Raises:
         UnsupportedEstimatorError: It is none of those that are taken.
     """
+    _check_classes(estimator)
     steps: list[str] = []
     members = _members(estimator, Frame.named(_names(estimator)), steps)
     return Compiled(*stored(members), tuple(steps))
@@ -110,8 +111,8 @@ def reference_probabilities(estimator: Estimator, X: FloatArray) -> FloatArray:
     Raises:
         UnsupportedEstimatorError: It was trained on something else.
     """
-    names = _names(estimator)
     _check_classes(estimator)
+    names = _names(estimator)
     table = X if names is None else table_of(names, X)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an encoder meets a value it does not know
