@@ -165,7 +165,7 @@ def served(compiled: Compiled, X: FloatArray) -> FloatArray:
     golden = {"golden/X": np.zeros((256, len(COLUMN_NAMES))), "golden/p": np.zeros(256)}
     content = write_arrays({**compiled.arrays, **golden})
     arrays = checked_arrays(content, compiled.model, len(COLUMN_NAMES))
-    return make_scorer(compiled.model, arrays).score(X)
+    return make_scorer(compiled.model, arrays, len(COLUMN_NAMES)).score(X)
 
 
 def furthest(estimator: Any, compiled: Compiled, X: FloatArray) -> float:
