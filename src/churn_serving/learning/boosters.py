@@ -62,9 +62,19 @@ class Booster:
         """The library's name, for people."""
         return "XGBoost" if self.library == "xgboost" else "LightGBM"
 
-    def save(self, path: str) -> None:
-        """Write the model file again, as the library itself does."""
-        self.native.save_model(path)
+    @property
+    def version(self) -> str:
+        """The library's version, whatever its wheel is called."""
+        version: str = importlib.import_module(self.library).__version__
+        return version
+
+    @property
+    def content(self) -> bytes:
+        """The model file, as the library itself writes it."""
+        if self.library == "xgboost":
+            return bytes(self.native.save_raw("ubj"))
+        text: str = self.native.model_to_string()
+        return text.encode()
 
 
 def read_booster(path: Path, preprocess: Path | None = None) -> Booster:
