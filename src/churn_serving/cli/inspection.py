@@ -59,8 +59,17 @@ def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> 
             "train one with: python train_and_save.py"
         )
     else:
-        columns = ("tag", "state", "estimator", "threshold", "size", "signature")
-        table(columns, ([_cell(model, column) for column in columns] for model in found))
+        columns = ("tag", "estimator", "threshold", "state", "signature")
+        rows = ([_cell(model, column) for column in columns] for model in found)
+        table(
+            ("", *columns),
+            (
+                ("*" if model["latest"] else "", *row)
+                for model, row in zip(found, rows, strict=True)
+            ),
+            fold="estimator",
+        )
+        say("* what name:latest means")
 
 
 def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
@@ -72,15 +81,21 @@ def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
     """
     key = _read(public_key)
     model = find_model(tag, Trust(public_key=key, allow_pickle=True))
-    described = {**_described(model), "signature": _signature(model.folder, key)}
+    described = {
+        **_described(model),
+        "signature": _signature(model.folder, key),
+        **({"signed_by": signature.fingerprint(key)} if key else {}),
+    }
     if as_json:
         say_json({**described, "sha256": model.sha256, **model.manifest.model_dump(mode="json")})
         return
     metadata = model.metadata
     facts(
         [
-            *((name, str(value)) for name, value in described.items() if name != "size"),
-            ("size", _megabytes(described["size"])),
+            *(
+                (name.replace("_", " "), _megabytes(value) if name == "size" else str(value))
+                for name, value in described.items()
+            ),
             ("manifest's SHA-256", model.sha256),
             ("files", ", ".join(model.manifest.files)),
             *(
@@ -108,7 +123,7 @@ def verify_model(tag: str, public_key: Path | None, *, allow_pickle: bool) -> No
     say(f"{artifact.tag} can be served.")
     facts(
         [
-            ("signature", _signature(artifact.folder, key)),
+            ("signature", _told(_signature(artifact.folder, key), key)),
             ("files", f"{len(artifact.manifest.files)}, each with its recorded checksum"),
             ("columns", f"{len(artifact.manifest.columns)}, those of this code"),
             ("golden rows", f"{GOLDEN_ROWS}, each with the estimator's own probability"),
@@ -128,12 +143,11 @@ def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
         model = find_model(entry.tag, Trust(public_key=key, allow_pickle=True))
     except ModelError as error:
         state = next((word for kind, word in _STATES.items() if isinstance(error, kind)), "refused")
-        return {**known, "state": state, "size": entry.size, "reason": str(error)}
+        return {**known, "state": state, "reason": str(error)}
     return {
         **known,
         "state": "portable" if not model.is_pickled else "pickle",
         **_described(model),
-        "size": entry.size,
         "signature": _signature(model.folder, key),
     }
 
@@ -158,21 +172,23 @@ def _kind(manifest: Manifest) -> str:
 def _signature(folder: Path, key: PublicKey | None) -> str:
     """Say what is known of the signature of a model that was found with this key."""
     if key is not None:
-        return f"valid, by {signature.fingerprint(key)}"
-    return "there, not checked" if (folder / SIGNATURE).exists() else "none"
+        return "valid"
+    return "unchecked" if (folder / SIGNATURE).exists() else "none"
+
+
+def _told(state: str, key: PublicKey | None) -> str:
+    if key is not None:
+        return f"{state}, by the key {signature.fingerprint(key)}"
+    return (
+        f"{state}; pass --public-key to check it" if state != "none" else "none; none was asked for"
+    )
 
 
 def _cell(model: Mapping[str, Any], column: str) -> str:
     value = model.get(column)
     if value is None:
         return ""
-    if column == "tag" and model["latest"]:
-        return f"{value} (latest)"
-    if column == "size":
-        return _megabytes(value)
-    if column == "threshold":
-        return f"{value:.3f}"
-    return str(value)
+    return f"{value:.3f}" if column == "threshold" else str(value)
 
 
 def _megabytes(size: int) -> str:

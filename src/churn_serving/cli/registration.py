@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,13 +14,9 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.cli.terminal import note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
-from churn_serving.learning.compile import (
-    compile_booster,
-    compile_model,
-    reference_probabilities,
-)
+from churn_serving.learning.compile import compile_model, reference_probabilities
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.registration import save_artifact, save_booster
+from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import measure
 from churn_serving.model.artifact import MODEL_NAME
 from churn_serving.model.signature import read_private_key
@@ -75,23 +72,24 @@ def register_model(order: Order) -> None:
     if order.data is not None:
         probabilities = _booster(order) if is_booster else _estimator(estimator, order)
         threshold, measured = measured_on(order.data, probabilities, threshold)
-    elif threshold is None:
-        threshold = DEFAULT_THRESHOLD
-        note(
-            f"nothing was measured, and churn is predicted from a probability of {threshold} on; "
-            "pass a table with --data, or a threshold with --threshold"
-        )
     common: dict[str, Any] = {
-        "threshold": threshold,
+        "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
         "measured": {"registered_from": order.file.name, **measured},
         "name": order.name,
         "labels": order.labels,
         "sign_key": order.sign_key,
     }
     if is_booster:
+        from churn_serving.learning.registration import save_booster  # noqa: PLC0415
+
         tag = save_booster(path=order.file, preprocess=order.preprocess, **common)
     else:
         tag = save_artifact(estimator=estimator, allow_pickle=order.allow_pickle, **common)
+    if threshold is None:
+        note(
+            f"churn is predicted from a probability of {DEFAULT_THRESHOLD} on, because nothing was "
+            "measured; pass a table with --data, or a threshold with --threshold"
+        )
     say_registered(tag)
 
 
@@ -164,12 +162,13 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
         with one_warning_of_versions():
             return joblib.load(path)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"{path.name} needs the module {error.name}, which is not installed here."
-        ) from None
     # A file of any kind may be passed, and unpickling one can raise anything.
     except Exception as error:  # noqa: BLE001 - see above
+        # Text that is read as a pickle may name modules that nobody ever had.
+        if isinstance(error, ModuleNotFoundError) and re.fullmatch(r"[\w.]+", error.name or ""):
+            raise SettingsError(
+                f"{path.name} needs the module {error.name}, which is not installed here."
+            ) from None
         reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
         raise SettingsError(
             f"{path.name} is not a joblib or pickle file of an estimator ({reason}); model files "
@@ -188,5 +187,7 @@ def _estimator(estimator: Any, order: Order) -> Callable[[FloatArray], FloatArra
 
 
 def _booster(order: Order) -> Callable[[FloatArray], FloatArray]:
+    from churn_serving.learning.compile import compile_booster  # noqa: PLC0415
+
     _, probabilities, _ = compile_booster(order.file, order.preprocess)
     return probabilities

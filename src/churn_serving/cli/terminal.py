@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["facts", "note", "say", "say_json", "table"]
 
+_WIDTH_OF_A_FILE: Final = 160
+
 _out: Final = Console(highlight=False, markup=False)
 _err: Final = Console(highlight=False, markup=False, stderr=True)
 
@@ -34,14 +36,14 @@ def say_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON knows
     click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; its first column is never cut."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold: str = "") -> None:
+    """Print a table; only the cells of the column ``fold`` may take several lines."""
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        drawn.add_column(column, overflow="fold", no_wrap=number == 0)
+    for column in columns:
+        drawn.add_column(column, overflow="fold", no_wrap=column != fold)
     for row in rows:
         drawn.add_row(*map(Text, row))
-    _out.print(drawn)
+    _draw(drawn)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
@@ -51,4 +53,9 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
     drawn.add_column(overflow="fold")
     for name, value in pairs:
         drawn.add_row(name, Text(value))
-    _out.print(drawn)
+    _draw(drawn)
+
+
+def _draw(drawn: Table) -> None:
+    """Print a table as wide as the terminal; nothing reads a file by its columns."""
+    _out.print(drawn, width=None if _out.is_terminal else _WIDTH_OF_A_FILE)
