@@ -26,13 +26,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from churn_serving.learning.boosters import read_booster
 from churn_serving.learning.forest import FLOAT32, FLOAT64, Nodes, Sides, compile_nodes
 from churn_serving.learning.inputs import Frame, names_of, table_of, unsupported
 from churn_serving.learning.preprocessing import encode, transform
 from churn_serving.learning.sums import LinearSum, Member, TreeSum, linear_sum, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from churn_serving.learning.inputs import Estimator
     from churn_serving.model.portable import Members
 
-__all__ = ["Compiled", "compile_model", "reference_probabilities"]
+__all__ = ["Compiled", "compile_booster", "compile_model", "reference_probabilities"]
 
 _CLASSES: Final = (0, 1)
 
@@ -69,6 +71,26 @@ def compile_model(estimator: Estimator) -> Compiled:
     steps: list[str] = []
     members = _members(estimator, Frame.named(_names(estimator)), steps)
     return Compiled(*stored(members), tuple(steps))
+
+
+def compile_booster(
+    path: Path, preprocess: Path | None = None
+) -> tuple[Compiled, Callable[[FloatArray], FloatArray]]:
+    """Return the portable form of a model file of XGBoost or LightGBM, and its own probabilities.
+
+    Args:
+        path: A model file of XGBoost (.json, .ubj) or LightGBM (.txt).
+        preprocess: A JSON file that says what the booster sees of a customer, in the form that
+            ``churn_serving.learning.boosters`` describes. Without it, it sees the columns of its
+            feature names, or all of ``COLUMN_NAMES`` in order.
+
+    Raises:
+        UnsupportedEstimatorError: It is no such file or another kind of model; or the library that
+            reads it is not installed.
+    """
+    booster = read_booster(path, preprocess)
+    compiled = Compiled(*stored([Member(booster.total, "logistic")]), (booster.library,))
+    return compiled, booster.probabilities
 
 
 def reference_probabilities(estimator: Estimator, X: FloatArray) -> FloatArray:

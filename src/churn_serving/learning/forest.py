@@ -255,16 +255,9 @@ def compile_nodes(
     position = _preorder(nodes, swapped)
     order = np.flatnonzero(position >= 0)
     order = order[np.argsort(position[order])]
-    leaf = column[order] < 0
-    first = np.where(swapped, nodes.right, nodes.left)[order]
-    second = np.where(swapped, nodes.left, nodes.right)[order]
     arrays: dict[str, NDArray[Any]] = {
-        "roots": position[nodes.roots].astype(np.int32),
         "column": column[order],
-        "threshold": threshold[order],
-        "left": np.where(leaf, -1, position[first]).astype(np.int32),
-        "right": np.where(leaf, -1, position[second]).astype(np.int32),
-        "value": np.where(leaf, nodes.value[order], 0.0),
+        "number": np.where(column < 0, nodes.value, threshold)[order],
     }
     if nodes.missing_left is not None:
         arrays["missing_left"] = missing[order]

@@ -23,6 +23,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 from sklearn.model_selection import RepeatedStratifiedKFold, train_test_split
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -119,8 +120,8 @@ class TrainingResult:
 
     Attributes:
         candidate: The name of the chosen candidate.
-        estimator: Fitted on scaled features.
-        scaler: Fitted on the same rows.
+        estimator: The fitted Pipeline: a scaler and a classifier.
+        scaler: The first of them.
         threshold: The decision threshold that maximises F1 out of fold.
         cross_validation: One entry per compared candidate.
         held_out: AUC, log-loss, Brier and F1 on customers the model has never seen.
@@ -129,7 +130,7 @@ class TrainingResult:
     """
 
     candidate: str
-    estimator: BaseEstimator
+    estimator: Pipeline
     scaler: StandardScaler
     threshold: float
     cross_validation: tuple[CrossValidation, ...]
@@ -188,7 +189,7 @@ def train(
         step("measuring on held-out customers")
     return TrainingResult(
         candidate=candidate.name,
-        estimator=estimator,
+        estimator=Pipeline([("scaler", scaler), ("classifier", estimator)]),
         scaler=scaler,
         threshold=threshold,
         cross_validation=validations,
