@@ -36,10 +36,10 @@ _STATES: Final = {
 }
 _TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
 _FIGURES: Final = {
-    "held_out": "on customers it had not seen",
-    "measured": "on a table it may have been trained on",
+    "held_out": ("held out", "on customers that it had never seen"),
+    "measured": ("measured", "on a table that it may have been trained on"),
 }
-"""Under which name figures are kept with a model, and what they were measured on."""
+"""Under which name figures are kept with a model, how they are called, and what they are of."""
 
 
 def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> None:
@@ -59,16 +59,7 @@ def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> 
             "train one with: python train_and_save.py"
         )
     else:
-        columns = ("tag", "estimator", "threshold", "state", "signature")
-        rows = ([_cell(model, column) for column in columns] for model in found)
-        table(
-            ("", *columns),
-            (
-                ("*" if model["latest"] else "", *row)
-                for model, row in zip(found, rows, strict=True)
-            ),
-            fold="estimator",
-        )
+        table(("  tag", "estimator", "threshold", "state"), map(_row, found), fold="estimator")
         say("* what name:latest means")
 
 
@@ -184,11 +175,19 @@ def _told(state: str, key: PublicKey | None) -> str:
     )
 
 
-def _cell(model: Mapping[str, Any], column: str) -> str:
-    value = model.get(column)
-    if value is None:
-        return ""
-    return f"{value:.3f}" if column == "threshold" else str(value)
+def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a model in the list, narrow enough for a terminal of 80 columns."""
+    tag = f"{'*' if model['latest'] else ' '} {model['tag']}"
+    if "signature" not in model:
+        return tag, "", "", model["state"]
+    pickled = " (pickle)" if model["state"] == "pickle" else ""
+    signed = {"none": "unsigned", "valid": "signed, valid"}.get(model["signature"], "signed")
+    return (
+        tag,
+        f"{model['estimator']}{pickled}",
+        f"{model['threshold']:.3f}",
+        signed,
+    )
 
 
 def _megabytes(size: int) -> str:
@@ -201,10 +200,14 @@ def _pairs(title: str, values: object) -> Iterator[tuple[str, str]]:
 
 
 def _figures(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for section, meaning in _FIGURES.items():
+    for section, (title, meaning) in _FIGURES.items():
         figures = metadata.get(section)
-        for name, title in _TITLES.items():
-            figure = figures.get(name) if isinstance(figures, dict) else None
-            if isinstance(figure, dict) and {"value", "low", "high"} <= set(figure):
-                value, low, high = (float(figure[part]) for part in ("value", "low", "high"))
-                yield title, f"{value:.4f}, 95% interval {low:.4f} to {high:.4f}, {meaning}"
+        lines = [
+            f"{name:9}{figure['value']:.4f}  95%: {figure['low']:.4f} to {figure['high']:.4f}"
+            for key, name in _TITLES.items()
+            if isinstance(figures, dict)
+            and isinstance(figure := figures.get(key), dict)
+            and all(isinstance(figure.get(part), float) for part in ("value", "low", "high"))
+        ]
+        if lines:
+            yield title, "\n".join((meaning, *lines))

@@ -14,7 +14,12 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.cli.terminal import note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
-from churn_serving.learning.compile import compile_model, reference_probabilities
+from churn_serving.learning.boosters import SUFFIXES
+from churn_serving.learning.compile import (
+    compile_booster,
+    compile_model,
+    reference_probabilities,
+)
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import measure
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
 DEFAULT_THRESHOLD: Final = 0.5
-BOOSTER_SUFFIXES: Final = {".json", ".ubj", ".txt"}
 
 _TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
 
@@ -61,7 +65,7 @@ def register_model(order: Order) -> None:
     """
     if order.sign_key is not None:
         read_private_key(order.sign_key)  # before minutes of measuring
-    is_booster = order.file.suffix.lower() in BOOSTER_SUFFIXES
+    is_booster = order.file.suffix.lower() in SUFFIXES
     if order.preprocess is not None and not is_booster:
         raise SettingsError(
             "--preprocess is for model files of XGBoost and LightGBM; a joblib file holds a "
@@ -111,8 +115,8 @@ def measured_on(
             for name, title in _TITLES.items()
         ),
     )
-    how = "the best F1 on this table" if threshold is None else "as asked"
-    say(f"Churn is predicted from a probability of {chosen:.3f} on ({how}).")
+    if threshold is None:
+        say(f"The best F1 on this table is that of a threshold of {chosen:.3f}.")
     note(
         "if the model was trained on customers of this table, these figures flatter it; customers "
         "that it has never seen tell how good it is"
@@ -169,10 +173,12 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
             raise SettingsError(
                 f"{path.name} needs the module {error.name}, which is not installed here."
             ) from None
-        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        nonsense = isinstance(error, ModuleNotFoundError)
+        reason = "" if nonsense else (str(error).splitlines() or [""])[0][:200]
+        reason = reason or type(error).__name__
         raise SettingsError(
             f"{path.name} is not a joblib or pickle file of an estimator ({reason}); model files "
-            f"of XGBoost and LightGBM end in {', '.join(sorted(BOOSTER_SUFFIXES))}."
+            f"of XGBoost and LightGBM end in {', '.join(SUFFIXES)}."
         ) from None
 
 
@@ -187,7 +193,5 @@ def _estimator(estimator: Any, order: Order) -> Callable[[FloatArray], FloatArra
 
 
 def _booster(order: Order) -> Callable[[FloatArray], FloatArray]:
-    from churn_serving.learning.compile import compile_booster  # noqa: PLC0415
-
-    _, probabilities, _ = compile_booster(order.file, order.preprocess)
+    _, probabilities = compile_booster(order.file, order.preprocess)
     return probabilities
