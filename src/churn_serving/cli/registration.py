@@ -72,7 +72,8 @@ def register_model(order: Order) -> None:
             "Pipeline that has its own preprocessing."
         )
     estimator = None if is_booster else _read(order.file)
-    threshold, measured = order.threshold, {}
+    threshold = order.threshold
+    measured: dict[str, Any] = {}
     if order.data is not None:
         probabilities = _booster(order) if is_booster else _estimator(estimator, order)
         threshold, measured = measured_on(order.data, probabilities, threshold)

@@ -23,7 +23,12 @@ from bentoml.types import ModelSignature
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.features.rows import verification_matrix
-from churn_serving.learning.compile import Compiled, compile_model, reference_probabilities
+from churn_serving.learning.compile import (
+    Compiled,
+    compile_booster,
+    compile_model,
+    reference_probabilities,
+)
 from churn_serving.model import signature
 from churn_serving.model.artifact import MODEL_NAME, PICKLE, Trust, load_artifact
 from churn_serving.model.npz import write_arrays
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
 
-__all__ = ["SCALER", "save_artifact"]
+__all__ = ["SCALER", "save_artifact", "save_booster"]
 
 SCALER: Final = "scaler"
 """Under which name the scaler is a custom object of BentoML's model."""
@@ -58,7 +63,7 @@ class _Framework(NamedTuple):
     """How BentoML knows what it can load a model with."""
 
     name: str
-    distribution: str
+    library: str
     file: str
     api_version: str
 
@@ -69,7 +74,7 @@ class _Framework(NamedTuple):
 
 _SKLEARN: Final = _Framework("sklearn", "scikit-learn", PICKLE, "v1")
 _BOOSTERS: Final = {
-    "xgboost": _Framework("xgboost", "xgboost", "saved_model.ubj", "v2"),
+    "xgboost": _Framework("xgboost", "xgboost", "saved_model.ubj", "v1"),
     "lightgbm": _Framework("lightgbm", "lightgbm", "saved_model.ubj", "v1"),
 }
 
@@ -116,9 +121,55 @@ def save_artifact(
         compiled,
         lambda X: reference_probabilities(estimator, X),
         framework=_SKLEARN,
+        version=importlib.metadata.version("scikit-learn"),
         content=_pickled(estimator),
         custom_objects={} if scaler is None else {SCALER: scaler},
         named=compiled.steps[-1] if compiled else type(estimator).__name__,
+        threshold=threshold,
+        measured=measured,
+        name=name,
+        labels=labels,
+        sign_key=sign_key,
+    )
+
+
+def save_booster(
+    *,
+    path: Path,
+    threshold: float,
+    measured: Mapping[str, Any],
+    preprocess: Path | None = None,
+    name: str = MODEL_NAME,
+    labels: Mapping[str, str] | None = None,
+    sign_key: Path | None = None,
+) -> str:
+    """Compile and register a model file of XGBoost or LightGBM, and return its tag.
+
+    A failure or an interruption registers nothing.
+
+    Args:
+        path: The file, as the library itself has saved it.
+        threshold: Probabilities from here on are predicted as churn.
+        measured: What is to be known of it; JSON.
+        preprocess: A file that says what the booster sees of a customer; see ``booster_inputs``.
+        name: In the model store.
+        labels: Kept with the model.
+        sign_key: A file with the private key that signs it.
+
+    Raises:
+        UnsupportedEstimatorError: It is no such file, or a kind that cannot be compiled.
+        ModelCorruptedError: As for ``save_artifact``.
+        OSError: The disk is full or cannot be written.
+    """
+    compiled, reference, booster = compile_booster(path, preprocess)
+    return _register(
+        compiled,
+        reference,
+        framework=_BOOSTERS[booster.library],
+        version=booster.version,
+        content=booster.content,
+        custom_objects={},
+        named=booster.name,
         threshold=threshold,
         measured=measured,
         name=name,
@@ -132,6 +183,7 @@ def _register(
     reference: Callable[[FloatArray], FloatArray],
     *,
     framework: _Framework,
+    version: str,
     content: bytes,
     custom_objects: dict[str, Any],
     named: str,
@@ -151,16 +203,15 @@ def _register(
             "golden/p": np.asarray(reference(golden), dtype=np.float64),
         }
     )
-    version = importlib.metadata.version(framework.distribution)
     metadata = {
         "task": TASK,
-        "framework": framework.distribution,
+        "framework": framework.library,
         "estimator": named,
         "steps": list(compiled.steps) if compiled else [named],
         "python_version": platform.python_version(),
         "library_versions": {
-            library: importlib.metadata.version(library)
-            for library in sorted({*_LIBRARIES, framework.distribution})
+            **{library: importlib.metadata.version(library) for library in _LIBRARIES},
+            framework.library: version,
         },
         "git_commit": git_commit(),
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -183,7 +234,7 @@ def _register(
             metadata=metadata,
             context=bentoml.models.ModelContext(
                 framework_name=framework.name,
-                framework_versions={framework.distribution: version},
+                framework_versions={framework.library: version},
             ),
         ) as model:
             files = {framework.file: content, ARRAYS: arrays}
