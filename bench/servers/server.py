@@ -75,10 +75,11 @@ class Site:
     Attributes:
         python: The interpreter of the server's environment; its commands are beside it.
         folder: Empty at first, for whatever the server reads and writes.
-        scorer: Pickled by value, so that it loads with cloudpickle and numpy alone: an object whose ``score(X)`` takes feature rows, float64 of shape ``(n, 13)``,
-            and returns churn probabilities, float64 of shape ``(n,)``, and whose
-            ``score_row(row)`` does so for one. It is the scorer of this project, so that servers
-            that run one's own code differ in the serving only.
+        scorer: Pickled by value, so that it loads with cloudpickle and numpy alone: an object whose
+            ``score(X)`` takes feature rows, float64 of shape ``(n, 13)``, and returns churn
+            probabilities, float64 of shape ``(n,)``, and whose ``score_row(row)`` does so for one.
+            It is the scorer of this project, so that servers that run one's own code differ in the
+            serving only.
         pipeline: The pickled scikit-learn ``Pipeline`` of scaler and estimator that BentoML keeps,
             for servers that run scikit-learn models themselves. (Of a booster: its own classifier.)
         home: The model store, ``BENTOML_HOME``.
