@@ -11,13 +11,16 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
 
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
 from churn_serving.learning import training
+from churn_serving.learning.compile import compile_model
 from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
+from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import CANDIDATES, TrainingResult, train
-from churn_serving.model.artifact import save_artifact
+from churn_serving.model.scoring import make_scorer
 from churn_serving.schema import EXAMPLE, Customer
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
     from churn_serving.learning.training import Candidate
+    from churn_serving.model.scoring import Scorer
 
 SLICE_ROWS = 400
 
@@ -39,8 +43,19 @@ class Fitted:
 
     def predict_proba(self, X: FloatArray) -> FloatArray:
         """Return what scikit-learn itself says, shape ``(n,)``."""
-        probabilities: FloatArray = self.estimator.predict_proba(self.scaler.transform(X))[:, 1]
+        probabilities: FloatArray = self.pipeline.predict_proba(X)[:, 1]
         return probabilities
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Both, as they are registered."""
+        return make_pipeline(self.scaler, self.estimator)
+
+    @property
+    def scorer(self) -> Scorer:
+        """What serving makes of them."""
+        compiled = compile_model(self.pipeline)
+        return make_scorer(compiled.model, compiled.arrays, len(COLUMN_NAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +150,7 @@ def model_name() -> str:
 def saved(model_name: str, logistic: Fitted) -> str:
     """The tag of a registered model."""
     return save_artifact(
-        estimator=logistic.estimator,
+        estimator=logistic.pipeline,
         scaler=logistic.scaler,
         threshold=0.25,
         measured={"seed": 42, "held_out": {"auc": {"value": 0.84, "low": 0.82, "high": 0.86}}},

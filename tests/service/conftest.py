@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sklearn.pipeline import make_pipeline
 from starlette.testclient import TestClient
 
 from churn_serving.http.keys import key_digests
 from churn_serving.learning.dataset import load_dataset
+from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import CANDIDATES, _fit
-from churn_serving.model.artifact import save_artifact
 from churn_serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def model_tag() -> str:
     """A registered logistic regression, fitted on the public data."""
     dataset = load_dataset()
     scaler, estimator = _fit(CANDIDATES[0], dataset.X, dataset.y, seed=0)
-    return save_artifact(estimator=estimator, scaler=scaler, threshold=0.33, measured={})
+    return save_artifact(
+        estimator=make_pipeline(scaler, estimator), scaler=scaler, threshold=0.33, measured={}
+    )
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ the fitted Pipeline in a notebook. Serving never reads them.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import platform
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -115,7 +116,7 @@ def save_artifact(
         compiled,
         lambda X: reference_probabilities(estimator, X),
         framework=_SKLEARN,
-        write=lambda path: joblib.dump(estimator, path),
+        content=_pickled(estimator),
         custom_objects={} if scaler is None else {SCALER: scaler},
         named=compiled.steps[-1] if compiled else type(estimator).__name__,
         threshold=threshold,
@@ -131,7 +132,7 @@ def _register(
     reference: Callable[[FloatArray], FloatArray],
     *,
     framework: _Framework,
-    write: Callable[[str], object],
+    content: bytes,
     custom_objects: dict[str, Any],
     named: str,
     threshold: float,
@@ -185,34 +186,40 @@ def _register(
                 framework_versions={framework.distribution: version},
             ),
         ) as model:
-            folder = Path(model.path)
-            write(str(folder / framework.file))
-            (folder / ARRAYS).write_bytes(arrays)
-            files = {
-                framework.file: (folder / framework.file).read_bytes(),
-                ARRAYS: arrays,
-                # BentoML writes it when this block is left.
-                **({_CUSTOM_OBJECTS: cloudpickle.dumps(custom_objects)} if custom_objects else {}),
-            }
+            files = {framework.file: content, ARRAYS: arrays}
+            if custom_objects:  # BentoML writes them when this block is left
+                files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
             manifest = Manifest(
                 tag=str(tag),
                 threshold=threshold,
                 columns=COLUMN_NAMES,
-                files={file: describe(content) for file, content in files.items()},
+                files={file: describe(each) for file, each in files.items()},
                 model=compiled.model if compiled else Pickled(),
                 labels=dict(labels or {}),
                 metadata=metadata | _checksums(files),
             )
-            content = manifest.model_dump_json(indent=1).encode()
-            (folder / MANIFEST).write_bytes(content)
+            written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
             if private_key is not None:
-                (folder / SIGNATURE).write_bytes(signature.sign(private_key, content))
+                written[SIGNATURE] = signature.sign(private_key, written[MANIFEST])
+            _write(Path(model.path), written)
         load_artifact(str(tag), Trust(allow_pickle=True))
     # BentoML copies file by file into the store, and leaves half a model there on Ctrl-C.
     except BaseException:
         _discard(tag)
         raise
     return str(tag)
+
+
+def _pickled(estimator: object) -> bytes:
+    """Return what ``bentoml.sklearn.load_model`` reads."""
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    return file.getvalue()
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:

@@ -41,6 +41,7 @@ __all__ = [
     "CrossValidation",
     "Estimate",
     "TrainingResult",
+    "measure",
     "train",
 ]
 
@@ -196,6 +197,26 @@ def train(
         train_rows=len(y_train),
         test_rows=len(y_test),
     )
+
+
+def measure(
+    y: Labels, probabilities: FloatArray, threshold: float | None = None, *, seed: int = 42
+) -> tuple[float, dict[str, Estimate]]:
+    """Measure a model that was trained elsewhere.
+
+    Args:
+        y: Who left.
+        probabilities: What the model says of each, shape ``(n,)``.
+        threshold: Probabilities from here on are predicted as churn. None: the one with the best
+            F1 on these very customers, which makes that F1 look a little better than it is.
+        seed: Decides which customers are resampled.
+
+    Returns:
+        The threshold, and AUC, log-loss, Brier and F1.
+    """
+    if threshold is None:
+        threshold = _best_f1_threshold(y, probabilities)
+    return threshold, _bootstrap(y, probabilities, threshold, seed)
 
 
 def _fit(
