@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.features.columns import COLUMN_NAMES
+from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import RegisteredModel
 from churn_serving.model.portable import Linear, Manifest, Members
 from churn_serving.runtime.state import ServiceState

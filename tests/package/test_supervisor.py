@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def _runtime(settings: Settings) -> Any:
     model = SimpleNamespace(tag="churn:old", is_pickled=False)
-    return SimpleNamespace(settings=settings, trust=Trust(), model=model)
+    return SimpleNamespace(settings=settings, trust=Trust(), model=model, is_split=False)
 
 
 @pytest.fixture

@@ -62,8 +62,8 @@ def _walked(forest: Forest, row: list[float]) -> float:
 
 def _rows(rows: int, *, missing: bool = False) -> FloatArray:
     random = np.random.default_rng(1)
-    # Most of them stand exactly on thresholds.
-    X = random.integers(-4, 5, size=(rows, COLUMNS)) / 2 + random.choice([0, 0, 0.25], (rows, 1))
+    on_thresholds = random.integers(-4, 5, size=(rows, COLUMNS)) / 2
+    X: FloatArray = on_thresholds + random.choice([0, 0, 0.25], (rows, 1))
     if missing:
         X[random.random(X.shape) < 0.3] = np.nan
     return X

@@ -71,7 +71,8 @@ def register_model(order: Order) -> None:
             "Pipeline that has its own preprocessing."
         )
     estimator = None if is_booster else _read(order.file)
-    threshold, measured = order.threshold, {}
+    threshold = order.threshold
+    measured: dict[str, Any] = {}
     if order.data is not None:
         probabilities = _booster(order) if is_booster else _estimator(estimator, order)
         threshold, measured = measured_on(order.data, probabilities, threshold)
@@ -188,5 +189,5 @@ def _estimator(estimator: Any, order: Order) -> Callable[[FloatArray], FloatArra
 
 
 def _booster(order: Order) -> Callable[[FloatArray], FloatArray]:
-    _, probabilities, _ = compile_booster(order.file, order.preprocess)
+    _, probabilities = compile_booster(order.file, order.preprocess)
     return probabilities

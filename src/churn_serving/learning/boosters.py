@@ -11,7 +11,7 @@ import importlib
 import json
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -50,14 +50,21 @@ class Booster:
         probabilities: The library's own churn probabilities of unscaled feature rows.
         library: The name of its Python package.
         native: The library's own object.
-        frame: What it sees of a customer.
     """
 
     total: TreeSum
     probabilities: Callable[[FloatArray], FloatArray]
-    library: str
+    library: Literal["lightgbm", "xgboost"]
     native: Any
-    frame: Frame
+
+    @property
+    def name(self) -> str:
+        """The library's name, for people."""
+        return "XGBoost" if self.library == "xgboost" else "LightGBM"
+
+    def save(self, path: str) -> None:
+        """Write the model file again, as the library itself does."""
+        self.native.save_model(path)
 
 
 def read_booster(path: Path, preprocess: Path | None = None) -> Booster:
@@ -139,7 +146,7 @@ def _read_xgboost(path: Path, frame: Frame | None) -> Booster:
         return np.asarray(booster.predict(seen), dtype=np.float64)
 
     arrays = compile_nodes(nodes, frame.columns, _XGBOOST)
-    return Booster(TreeSum(arrays, float(baseline), 1.0), probabilities, "xgboost", booster, frame)
+    return Booster(TreeSum(arrays, float(baseline), 1.0), probabilities, "xgboost", booster)
 
 
 def _xgboost_nodes(trees: list[dict[str, Any]], weights: list[float]) -> Nodes:
@@ -202,7 +209,7 @@ def _read_lightgbm(path: Path, frame: Frame | None) -> Booster:
         return np.asarray(booster.predict(frame.matrix(X)), dtype=np.float64)
 
     arrays = compile_nodes(nodes, frame.columns, _LIGHTGBM)
-    return Booster(TreeSum(arrays, 0.0, scale), probabilities, "lightgbm", booster, frame)
+    return Booster(TreeSum(arrays, 0.0, scale), probabilities, "lightgbm", booster)
 
 
 def _settings(block: str) -> dict[str, str]:
