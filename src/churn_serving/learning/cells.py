@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from churn_serving.errors import DataError
 from churn_serving.features.columns import CATEGORIES
-from churn_serving.learning.layouts import Choices, quoted
+from churn_serving.learning.layouts import Choices, printable, quoted
 from churn_serving.learning.numbers import read_numbers
 from churn_serving.learning.times import read_times
 
@@ -249,7 +249,7 @@ def _shown(cell: object) -> str:
     """Return what a cell holds, for people."""
     if cell is None or cell != cell or (isinstance(cell, str) and not cell.strip()):  # noqa: PLR0124 - NaN
         return _EMPTY
-    text = "".join(letter if letter.isprintable() else "?" for letter in str(cell).strip())
+    text = printable(str(cell).strip())
     text = text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}…"
     said = f"'{text}'"
     if re.fullmatch(_TWO_WAYS, text):

@@ -22,7 +22,7 @@ from churn_serving.features.columns import COLUMN_NAMES, matrix_of, refused_rows
 from churn_serving.features.first_month import with_first_totals
 from churn_serving.learning.cells import Cells
 from churn_serving.learning.groups import ids_with_both_labels, same_customer
-from churn_serving.learning.layouts import EXTRAS, FLAG, RAW, Choices, quoted
+from churn_serving.learning.layouts import EXTRAS, FLAG, RAW, Choices, printable, quoted
 from churn_serving.learning.reading import read_table
 
 if TYPE_CHECKING:
@@ -119,7 +119,16 @@ def load_dataset(
     Raises:
         DataError: The file cannot be read, or a column, category, number or label is wrong.
     """
-    told = progress or (lambda *_: None)
+    try:
+        return _loaded(path, time, progress or (lambda *_: None))
+    except DataError as error:
+        # A name, a cell or a library's own words may hold what a terminal would obey.
+        if str(error).isprintable():
+            raise
+        raise DataError(printable(str(error))) from error
+
+
+def _loaded(path: Path | None, time: str | None, told: Progress) -> Dataset:
     public = path is None
     path = _public_file() if path is None else path
 
@@ -187,12 +196,12 @@ def _validated(table: Table, told: Progress) -> Dataset:
     return Dataset(
         X=X,
         y=y,
-        source=table.source,
+        source=printable(table.source),
         sha256=table.sha256,
         groups=groups,
         ids=ids,
         time=time,
-        notices=tuple(notices),
+        notices=tuple(map(printable, notices)),
         categories=categories,
     )
 

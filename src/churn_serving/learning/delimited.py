@@ -180,7 +180,8 @@ class _OddRows:
         )
         if cells > width and text.rstrip("\r\n").endswith(header.separator):
             return f"{said}; it ends with a separator."
-        if cells > width and header.separator == "," and re.search(r"\d,\d", text):
+        decimals = re.search(r"\d,\d", text) and not re.search(r"\d\.\d", text)
+        if cells > width and header.separator == "," and decimals:
             return f"{said}; a decimal comma needs quotes, or semicolons between the cells."
         return f"{said}."
 

@@ -28,6 +28,7 @@ __all__ = [
     "Plan",
     "Role",
     "plan_for",
+    "printable",
     "quoted",
     "recognised",
 ]
@@ -274,6 +275,11 @@ def quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _best(names: Sequence[str]) -> tuple[Layout, dict[str, int]]:
     words = _first_places(names)
     found = [
@@ -316,8 +322,8 @@ def _what_is_missing(layout: Layout, missing: Sequence[str], names: Sequence[str
 
 
 def _short(name: str) -> str:
-    """Return a name for people: without what a terminal would obey, and not endless."""
-    text = "".join(letter if letter.isprintable() else "?" for letter in name)
+    """Return a name for people: not endless."""
+    text = printable(name)
     return text if len(text) <= _SHOWN_NAMES else f"{text[:_SHOWN_NAMES]}…"
 
 

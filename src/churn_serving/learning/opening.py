@@ -160,8 +160,12 @@ class Content:
             self._file.seek(0)
             return self._file
         copy = tempfile.TemporaryFile()  # noqa: SIM115 - the reader closes it
-        while data := self.read(_CHUNK):
-            copy.write(data)
+        try:
+            while data := self.read(_CHUNK):
+                copy.write(data)
+        except BaseException:
+            copy.close()
+            raise
         copy.seek(0)
         return copy
 

@@ -74,8 +74,8 @@ def _read_list(text: Text, planner: Planner) -> Part:
 
 def _blocks(text: Text) -> Iterator[bytes]:
     """Cut the text after whole lines."""
-    rest = b""
-    while data := text.read(_BLOCK):
+    rest, data = b"", text.read(_BLOCK)
+    while following := text.read(_BLOCK):
         whole, line_feed, begun = data.rpartition(b"\n")
         if line_feed:
             yield rest + whole + line_feed
@@ -84,8 +84,8 @@ def _blocks(text: Text) -> Iterator[bytes]:
             rest += data
             if len(rest) > 4 * _BLOCK:
                 raise DataError(f"a line of JSON is longer than {4 * _BLOCK >> 20} MB")
-    if rest.strip():
-        yield rest
+        data = following
+    yield rest + data
 
 
 def _parsed(block: bytes, before: int, limit: int | None = None) -> list[dict[str, Any]]:
