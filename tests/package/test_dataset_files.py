@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 
 from churn_serving.errors import DataError
-from churn_serving.learning import opening, parts, records
+from churn_serving.learning import content, opening, parts, records
 from churn_serving.learning.dataset import load_dataset
 
 if TYPE_CHECKING:
@@ -329,6 +329,19 @@ class TestJson:
         assert set(read.ids) == {"2026-01-01"}
 
     @pytest.mark.parametrize(
+        "ids", [[12345678901234567890, 12345678901234567891], [1, 2], [1.0, 2]]
+    )
+    def test_long_numbers_as_ids_stay_apart(
+        self, ids: list[float], own: pd.DataFrame, write: Write
+    ) -> None:
+        rows = own.head(20).to_dict("records")
+        for number, row in enumerate(rows):
+            row["customer_id"] = ids[number % 2]
+        read = load_dataset(write("\n".join(json.dumps(row) for row in rows)))
+        assert read.ids is not None
+        assert read.ids.tolist() == [str(int(id_)) for id_ in ids] * 10
+
+    @pytest.mark.parametrize(
         ("content", "said"),
         [
             ('{"churn": 1\n{}\n', "row 1 is no JSON object in one line"),
@@ -438,12 +451,12 @@ class TestParquet:
         for module in ("columnar", "delimited", "records", "reading"):
             monkeypatch.setattr(f"churn_serving.learning.{module}.MAX_ROWS", 399)
         assert parts.MAX_ROWS > 10_000_000
-        for content in (
+        for table in (
             target.getvalue(),
             raw.to_csv(index=False),
             raw.to_json(orient="records", lines=True),
         ):
-            assert "400 rows or more" in refusal_of(write(content))
+            assert "400 rows or more" in refusal_of(write(table))
 
 
 class TestFolders:
@@ -590,7 +603,7 @@ class TestArchives:
     def test_an_archive_that_would_fill_the_disk_is_refused_before_it_does(
         self, *, filler: bytes, said: str, write: Write, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(opening, "_SMALL", 1 << 20)
+        monkeypatch.setattr(content, "_SMALL", 1 << 20)
         rows = filler * (8_000_000 // len(filler))
         packed = gzip.compress(f"{HEADER}\n".encode() + rows)
         assert said in refusal_of(write(packed, "t.gz"))
@@ -599,7 +612,7 @@ class TestArchives:
     def test_an_archive_of_a_parquet_bomb_is_refused_too(
         self, write: Write, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(opening, "MAX_BYTES", 1 << 20)
+        monkeypatch.setattr(content, "MAX_BYTES", 1 << 20)
         packed = gzip.compress(b"PAR1" + os.urandom(1 << 21))
         assert "unpacks to more than" in refusal_of(write(packed))
 

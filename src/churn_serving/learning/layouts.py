@@ -31,12 +31,14 @@ __all__ = [
     "printable",
     "quoted",
     "recognised",
+    "some_of",
 ]
 
 Role: TypeAlias = Literal["number", "category", "text", "time"]
 """What a column is read for: a category has few values, a text has many."""
 
 _SHOWN_NAMES: Final = 40
+_SOME: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,6 +275,12 @@ def recognised(names: Sequence[str]) -> int:
 def quoted(names: Iterable[str]) -> str:
     """Return the names as a message lists them."""
     return ", ".join(f"'{name}'" for name in names)
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names as a message lists them, and how many more there are."""
+    more = f" and {len(names) - _SOME:,} more" if len(names) > _SOME else ""
+    return f"{quoted(names[:_SOME])}{more}" if names else ""
 
 
 def printable(text: str) -> str:

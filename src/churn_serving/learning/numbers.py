@@ -32,6 +32,7 @@ def _way(point: str, comma: str) -> str:
     return rf"^[+-]?(?:{whole}(?:{point}[0-9]*)?|{point}[0-9]+){_EXPONENT}$"
 
 
+_PLAIN: Final = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 _WITH_POINT: Final = _way(r"\.", ",")
 _WITH_COMMA: Final = _way(",", r"\.")
 _NO_NUMBER: Final = r"(?i)^(?:nan|[+-]?inf(?:inity)?)$"
@@ -91,8 +92,7 @@ def _quick(chunks: Sequence[ArrowArray]) -> Numbers:
     parts = []
     for chunk in chunks:
         if not _is_text(chunk):
-            values = chunk.to_numpy(zero_copy_only=False)
-            parts.append((values, np.isnan(values), np.zeros(len(values), bool)))
+            parts.append(_typed(chunk))
             continue
         try:
             values = pc.cast(chunk, pa.float64()).to_numpy(zero_copy_only=False)
@@ -107,9 +107,6 @@ def _quick(chunks: Sequence[ArrowArray]) -> Numbers:
             bad = np.isnan(values) & ~missing
         parts.append((values, missing, bad))
     return _joined(parts)
-
-
-_PLAIN: Final = r"^[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 
 def _slow(texts: Sequence[ArrowArray], pattern: str, *, comma: bool) -> Numbers:

@@ -11,17 +11,12 @@ from urllib.parse import unquote
 
 from churn_serving.errors import DataError
 from churn_serving.learning import columnar
-from churn_serving.learning.delimited import find_header, lost_rows, read_rows
+from churn_serving.learning.content import Content
+from churn_serving.learning.delimited import find_header, read_rows
 from churn_serving.learning.layouts import plan_for
-from churn_serving.learning.opening import (
-    STANDARD_INPUT,
-    Content,
-    Progress,
-    checksum,
-    opened,
-    parts_of,
-)
+from churn_serving.learning.opening import STANDARD_INPUT, Progress, checksum, opened, parts_of
 from churn_serving.learning.parts import MAX_ROWS, Part, too_many_rows
+from churn_serving.learning.quotes import lost_rows
 from churn_serving.learning.records import read_records
 from churn_serving.learning.text import Text
 

@@ -133,6 +133,8 @@ def _quick(block: bytes, plan: Plan) -> tuple[Mapping[str, Any], int] | None:
                 array = table.column(name).combine_chunks()
             if pa.types.is_timestamp(array.type):
                 return None
+            if role == "text" and pa.types.is_floating(array.type):
+                return None  # an id of more digits than a float has
             batch[column] = canonical(array, role, plan.names[column])
     except pa.ArrowInvalid:
         return None
@@ -167,6 +169,8 @@ def _is_number(value: object) -> bool:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     text = str(value)
     # Half a character, which JSON can spell, is no text.
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
