@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -94,7 +94,7 @@ def raw(raw_slice: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def small(telco: Dataset) -> Dataset:
     """The same customers as ``raw``, read."""
-    return replace(telco, X=telco.X[:SLICE_ROWS], y=telco.y[:SLICE_ROWS])
+    return telco.take(slice(SLICE_ROWS))
 
 
 @pytest.fixture

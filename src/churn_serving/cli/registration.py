@@ -194,5 +194,5 @@ def _estimator(estimator: Any, order: Order) -> Callable[[FloatArray], FloatArra
 
 
 def _booster(order: Order) -> Callable[[FloatArray], FloatArray]:
-    _, probabilities = compile_booster(order.file, order.preprocess)
+    _, probabilities, _ = compile_booster(order.file, order.preprocess)
     return probabilities
