@@ -20,7 +20,6 @@ from churn_serving.http.api.v0 import Prediction
 from churn_serving.http.api.v1 import BatchPrediction, CustomerBatch, PredictionV1
 from churn_serving.http.app import make_app
 from churn_serving.http.keys import key_digests
-from churn_serving.model.artifact import find_model
 from churn_serving.runtime.assemble import assemble, service_options, settle_garbage
 from churn_serving.runtime.supervisor import prepare_supervisor
 from churn_serving.schema import MAX_BATCH_ITEMS, Customer
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 try:
     SETTINGS = load_settings()
     KEY_DIGESTS = key_digests(SETTINGS)
-    RUNTIME = assemble(SETTINGS, find_model(SETTINGS.model_tag))
+    RUNTIME = assemble(SETTINGS)
     # A worker that is started again must not take a newer "latest" than its neighbours.
     os.environ[f"{ENV_PREFIX}MODEL_TAG"] = RUNTIME.model.tag
 except ChurnServingError as error:
@@ -96,7 +95,7 @@ class ChurnService:
     @bentoml.on_deployment
     def prepare() -> None:
         """Set up the supervisor, which only starts the workers."""
-        prepare_supervisor(SETTINGS)
+        prepare_supervisor(RUNTIME)
 
     def __init__(self) -> None:
         RUNTIME.worker.take_over()

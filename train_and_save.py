@@ -25,7 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from churn_serving.errors import ChurnServingError, ModelForeignError, ModelNotFoundError
-from churn_serving.model.artifact import MODEL_NAME, find_model, save_artifact
+from churn_serving.model.artifact import MODEL_NAME, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _train_and_save(options: argparse.Namespace) -> str:
     # Imported late: --help and --if-missing need none of it, and it takes a second.
     from churn_serving.learning.dataset import load_dataset  # noqa: PLC0415
+    from churn_serving.learning.registration import save_artifact  # noqa: PLC0415
     from churn_serving.learning.training import train  # noqa: PLC0415
 
     dataset = load_dataset(options.data)

@@ -8,6 +8,9 @@
     │   ├── ModelCorruptedError       the stored files are not the ones that were registered
     │   ├── ModelForeignError         the model was not registered by this package
     │   ├── ModelMismatchError        the model was trained with other columns than the code makes
+    │   ├── ModelPickledError         the model can only be unpickled, which is not allowed here
+    │   ├── ModelUntrustedError       the model is not signed by whom the operator trusts
+    │   ├── UnsupportedEstimatorError the estimator has no portable form
     │   └── ModelStoreError           the store cannot be read
     ├── RequestError                  the caller's fault; ``detail`` says where
     │   ├── MalformedBodyError        not JSON
@@ -56,7 +59,9 @@ __all__ = [
     "ModelForeignError",
     "ModelMismatchError",
     "ModelNotFoundError",
+    "ModelPickledError",
     "ModelStoreError",
+    "ModelUntrustedError",
     "NotReadyError",
     "OverloadedError",
     "QueueFullError",
@@ -67,6 +72,7 @@ __all__ = [
     "ShedError",
     "TooManyBodiesError",
     "UnauthorizedError",
+    "UnsupportedEstimatorError",
     "UnsupportedMediaTypeError",
     "ValidationFailedError",
 ]
@@ -106,6 +112,18 @@ class ModelCorruptedError(ModelError):
 
 class ModelForeignError(ModelError):
     """The model was saved by something else, without what serving needs."""
+
+
+class ModelPickledError(ModelError):
+    """The model can only be run by unpickling it, which is not allowed, or not possible, here."""
+
+
+class ModelUntrustedError(ModelError):
+    """The model is not signed, not as it was signed, or signed by somebody else."""
+
+
+class UnsupportedEstimatorError(ModelError):
+    """The estimator has no portable form; the message lists the kinds that have one."""
 
 
 class ModelStoreError(ModelError):

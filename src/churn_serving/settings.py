@@ -82,6 +82,16 @@ class Settings(BaseSettings):
     )
     """The registered model to serve, as name:version."""
 
+    model_public_key_file: FilePath | None = None
+    """The public key of whoever signs models. Set: a model without its signature is not served.
+    Unset: no signature is looked at.
+    """
+
+    allow_pickle: bool = False
+    """Whether a model that only scikit-learn can run may be served. Loading it can run any code,
+    and the service must have scikit-learn.
+    """
+
     decision_threshold: Annotated[float | None, Field(ge=0, le=1)] = None
     """A customer whose churn probability reaches this is predicted to leave. Unset: the threshold
     stored with the model.
@@ -210,5 +220,7 @@ def _refuse_misspelt() -> None:
     known = [f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
     for name in os.environ:
         if name.startswith(ENV_PREFIX) and name not in known:
-            for meant in get_close_matches(name, known, n=1, cutoff=_NEARLY):
+            # A forgotten _FILE is less alike than that, and would silently switch a check off.
+            forgotten = [meant for meant in known if meant == f"{name}_FILE"]
+            for meant in forgotten or get_close_matches(name, known, n=1, cutoff=_NEARLY):
                 raise SettingsError(f"{name} is no setting; did you mean {meant}?")

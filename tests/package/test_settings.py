@@ -48,6 +48,8 @@ def test_nothing_is_open_that_an_operator_has_not_opened() -> None:
     assert settings.api_keys == ()
     assert settings.api_keys_file is None
     assert settings.metrics_public is False
+    assert settings.allow_pickle is False
+    assert settings.model_public_key_file is None
 
 
 def test_there_is_a_worker_for_each_cpu_that_may_be_used() -> None:
@@ -142,6 +144,9 @@ def test_a_variable_decides_its_setting(
         ("API_KEYS", DIGEST.upper()),
         ("API_KEYS_FILE", "/there/is/no/such/file"),
         ("API_KEYS_FILE", "/"),
+        ("MODEL_PUBLIC_KEY_FILE", "/there/is/no/such/file"),
+        ("MODEL_PUBLIC_KEY_FILE", ""),
+        ("ALLOW_PICKLE", "perhaps"),
     ],
 )
 def test_refuses_an_impossible_value_by_the_name_of_its_variable(
@@ -253,7 +258,14 @@ def test_the_smallest_queue_holds_one_full_batch_request() -> None:
 
 @pytest.mark.parametrize(
     ("misspelt", "meant"),
-    [("API_KEY", "API_KEYS"), ("WORKER", "WORKERS"), ("MAX_BODY_BYTE", "MAX_BODY_BYTES")],
+    [
+        ("API_KEY", "API_KEYS"),
+        ("WORKER", "WORKERS"),
+        ("MAX_BODY_BYTE", "MAX_BODY_BYTES"),
+        ("MODEL_PUBLIC_KEY", "MODEL_PUBLIC_KEY_FILE"),
+        ("MODEL_PUBLICKEY_FILE", "MODEL_PUBLIC_KEY_FILE"),
+        ("ALLOW_PICKLES", "ALLOW_PICKLE"),
+    ],
 )
 def test_what_is_nearly_a_setting_is_refused_with_what_was_meant(
     misspelt: str, meant: str, monkeypatch: pytest.MonkeyPatch

@@ -72,6 +72,7 @@ STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
     errors.ModelForeignError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelMismatchError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelStoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelUntrustedError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ChurnServingError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

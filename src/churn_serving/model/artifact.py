@@ -1,27 +1,20 @@
-"""The registered model: how it is saved to BentoML's model store, found again and verified.
+"""The registered model: found in BentoML's model store, verified, and turned into a scorer.
 
-Estimator and scaler are saved together by ``bentoml.sklearn.save_model`` (the scaler as a custom
-object) with metadata that was measured, checksums of both files among it. The checksums are
-verified before anything is unpickled.
+What is served is the portable form beside BentoML's pickles (``churn_serving.model.portable``).
+Nothing is believed but its manifest, and nothing is unpickled, unless that was allowed on purpose.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import platform
-import tempfile
-import warnings
-from contextlib import suppress
+import io
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import bentoml
-import cloudpickle
-import joblib
 import yaml
 
 from churn_serving.errors import (
@@ -29,34 +22,51 @@ from churn_serving.errors import (
     ModelForeignError,
     ModelMismatchError,
     ModelNotFoundError,
+    ModelPickledError,
     ModelStoreError,
+    ModelUntrustedError,
 )
-from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
-from churn_serving.revision import git_commit
+from churn_serving.features.columns import COLUMN_NAMES
+from churn_serving.model import portable
+from churn_serving.model.portable import ARRAYS, MANIFEST, SIGNATURE, Manifest, Members
+from churn_serving.model.scoring import EstimatorScorer, make_scorer, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from churn_serving.model.scoring import Scorer
+    from churn_serving.model.signature import PublicKey
+
 __all__ = [
     "MODEL_NAME",
+    "PICKLE",
+    "TRAIN",
     "Artifact",
     "RegisteredModel",
+    "Trust",
     "find_model",
     "load_artifact",
-    "save_artifact",
-    "version_warning",
 ]
 
 MODEL_NAME: Final = "churn_classifier"
-SCALER: Final = "scaler"
-TASK: Final = "binary classification: P(customer leaves)"
+PICKLE: Final = "saved_model.pkl"
+"""BentoML's name for the estimator's pickle."""
+TRAIN: Final = "train a new model with: python train_and_save.py"
 
-_CHECKSUMS: Final = {
-    # Where BentoML puts the two pickles, and under which metadata key their sha256 stands.
-    "saved_model.pkl": "model_sha256",
-    "custom_objects.pkl": "scaler_sha256",
-}
-_LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
+_MODEL_YAML: Final = "model.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Whom a process believes.
+
+    Attributes:
+        public_key: A model must be signed with its private half. None: no signature is asked for.
+        allow_pickle: Whether a model may be unpickled that has no portable form.
+    """
+
+    public_key: PublicKey | None = None
+    allow_pickle: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +74,39 @@ class RegisteredModel:
     """What the model store knows of an intact model.
 
     Attributes:
-        tag: ``name:version`` in the model store.
-        threshold: Probabilities from here on are predicted as churn.
-        metadata: Everything that was measured when it was trained.
+        manifest: Everything that is served or shown of it.
+        folder: Where its files are.
+        sha256: Checksum of the manifest, which has those of the other files.
     """
 
-    tag: str
-    threshold: float
-    metadata: Mapping[str, Any]
+    manifest: Manifest
+    folder: Path
+    sha256: str
+
+    @property
+    def tag(self) -> str:
+        """``name:version`` in the model store."""
+        return self.manifest.tag
 
     @property
     def version(self) -> str:
         """The part of the tag after the name."""
         return self.tag.partition(":")[2]
+
+    @property
+    def threshold(self) -> float:
+        """Probabilities from here on are predicted as churn."""
+        return self.manifest.threshold
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Everything that was measured when it was trained."""
+        return self.manifest.metadata
+
+    @property
+    def is_pickled(self) -> bool:
+        """Whether only scikit-learn can run it."""
+        return not isinstance(self.manifest.model, Members)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,106 +114,93 @@ class Artifact(RegisteredModel):
     """A registered model, verified and loaded.
 
     Attributes:
-        estimator: The fitted classifier; it sees scaled features.
-        scaler: The fitted scaler.
+        scorer: Scores with it.
+        size: Bytes of what it was made from.
     """
 
-    estimator: Any
-    scaler: Any
+    scorer: Scorer
+    size: int
 
 
-def save_artifact(
-    *,
-    estimator: Any,  # noqa: ANN401 - any scikit-learn classifier
-    scaler: Any,  # noqa: ANN401 - any scikit-learn transformer
-    threshold: float,
-    measured: Mapping[str, Any],
-    name: str = MODEL_NAME,
-    labels: Mapping[str, str] | None = None,
-) -> str:
-    """Register the model and return its tag.
-
-    A failure or an interruption registers nothing.
-
-    Raises:
-        ModelCorruptedError: The files did not reach the disk as they were written.
-        OSError: The disk is full or cannot be written.
-    """
-    metadata = {
-        "task": TASK,
-        "framework": "scikit-learn",
-        "estimator": type(estimator).__name__,
-        "python_version": platform.python_version(),
-        "library_versions": {lib: importlib.metadata.version(lib) for lib in _LIBRARIES},
-        "git_commit": git_commit(),
-        "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "feature_names": list(FEATURE_NAMES),
-        "column_names": list(COLUMN_NAMES),
-        "decision_threshold": threshold,
-        **measured,
-        **_expected_checksums(estimator, {SCALER: scaler}),
-    }
-    signature = {"batchable": True, "batch_dim": 0}
-    tag = bentoml.Tag.from_str(name).make_new_version()
-    try:
-        model = bentoml.sklearn.save_model(
-            tag,
-            estimator,
-            signatures={"predict": signature, "predict_proba": signature},
-            labels=dict(labels or {}),
-            custom_objects={SCALER: scaler},
-            metadata=metadata,
-        )
-        _verify(model)
-    # BentoML copies file by file into the store, and leaves half a model there on Ctrl-C.
-    except BaseException:
-        _discard(tag)
-        raise
-    return str(tag)
-
-
-def find_model(tag: str) -> RegisteredModel:
-    """Find an intact model in the store; nothing is unpickled.
+def find_model(tag: str, trust: Trust = Trust()) -> RegisteredModel:
+    """Find an intact model in the store: its signature, its checksums, its columns.
 
     Inside a built Bento, ``name:latest`` is an alias of the version the Bento was built with.
 
     Raises:
         ModelError: The store has no such model, or none that can be served; see its kinds.
     """
-    return RegisteredModel(**_facts(_intact_model(tag)))
+    model = _registered(tag, trust)
+    try:
+        for name, recorded in model.manifest.files.items():
+            portable.check_file(model.folder / name, recorded)
+    except ValueError as error:
+        raise _refusal(model.tag, error) from None
+    return model
 
 
-def load_artifact(tag: str) -> Artifact:
-    """Verify and load a registered model.
+def load_artifact(tag: str, trust: Trust = Trust()) -> Artifact:
+    """Verify and load a registered model; it has answered its golden rows rightly.
 
     Raises:
         ModelError: The store has no such model, or none that can be served; see its kinds.
     """
-    model = _intact_model(tag)
-    # Imported late: whoever only looks for a model need not wait a second for scikit-learn.
-    from sklearn.exceptions import InconsistentVersionWarning  # noqa: PLC0415
-
-    with warnings.catch_warnings():
-        # ``version_warning`` says the same in one sentence instead of one per object.
-        warnings.simplefilter("ignore", InconsistentVersionWarning)
-        estimator = bentoml.sklearn.load_model(model)
-        scaler = model.custom_objects[SCALER]
-    return Artifact(**_facts(model), estimator=estimator, scaler=scaler)
-
-
-def version_warning(model: RegisteredModel) -> str | None:
-    """Return a sentence if the model was trained with another scikit-learn, else None."""
-    trained = model.metadata["library_versions"]["scikit-learn"]
-    installed = importlib.metadata.version("scikit-learn")
-    if trained == installed:
-        return None
-    return (
-        f"Model '{model.tag}' was trained with scikit-learn {trained} but {installed} is "
-        "installed; retrain it with: python train_and_save.py"
+    model = find_model(tag, trust)
+    manifest = model.manifest
+    try:
+        arrays = portable.read_recorded(model.folder, ARRAYS, manifest.files)
+        golden = portable.checked_arrays(arrays, manifest.model, len(COLUMN_NAMES))
+        if isinstance(manifest.model, Members):
+            scorer: Scorer = make_scorer(manifest.model, golden)
+            size = len(arrays)
+        else:
+            pickle = portable.read_recorded(model.folder, PICKLE, manifest.files)
+            scorer = _unpickled(model.tag, pickle)
+            size = len(pickle)
+        verify(scorer, manifest.model, golden)
+    except ValueError as error:
+        raise _refusal(model.tag, error) from None
+    return Artifact(
+        manifest=manifest, folder=model.folder, sha256=model.sha256, scorer=scorer, size=size
     )
 
 
-def _intact_model(tag: str) -> bentoml.Model:
+def _registered(tag: str, trust: Trust) -> RegisteredModel:
+    folder, tag = _folder(tag)
+    try:
+        content = portable.read_file(folder / MANIFEST)
+    except FileNotFoundError:
+        raise _without_manifest(folder, tag) from None
+    except ValueError as error:
+        raise _refusal(tag, error) from None
+    except OSError as error:
+        raise _unreadable(error) from error
+    if trust.public_key is not None:
+        _require_signature(tag, content, folder, trust.public_key)
+    try:
+        manifest = portable.parse_manifest(content)
+    except ValueError as error:
+        raise _refusal(tag, error) from None
+    if manifest.tag != tag:
+        raise ModelUntrustedError(
+            f"The manifest of the model '{tag}' is that of another one, "
+            f"'{manifest.tag[:80]}'; {TRAIN}"
+        )
+    _require_our_columns(tag, manifest.columns)
+    model = RegisteredModel(
+        manifest=manifest, folder=folder, sha256=hashlib.sha256(content).hexdigest()
+    )
+    if model.is_pickled and not trust.allow_pickle:
+        raise ModelPickledError(
+            f"The model '{tag}' can only be run by unpickling it, which lets its file run code; "
+            "allow that with CHURN_ALLOW_PICKLE=true where scikit-learn is installed, or register "
+            "a kind of model that can be compiled (churn model register --help)"
+        )
+    return model
+
+
+def _folder(tag: str) -> tuple[Path, str]:
+    """Return where the files of a model are, and its full tag."""
     try:
         model = bentoml.models.get(tag)
     except bentoml.exceptions.NotFound:
@@ -192,64 +209,74 @@ def _intact_model(tag: str) -> bentoml.Model:
         ) from None
     except (bentoml.exceptions.BentoMLException, yaml.YAMLError) as error:
         raise ModelCorruptedError(
-            f"The model '{tag}' is not as it was registered ({error}); "
-            "train a new model with: python train_and_save.py"
+            f"The model '{tag}' is not as it was registered ({error}); {TRAIN}"
         ) from error
     except OSError as error:
-        raise ModelStoreError(
-            f"The model store cannot be read ({error.strerror}: {error.filename}); "
-            "is BENTOML_HOME a folder of this user?"
-        ) from error
-    if "decision_threshold" not in model.info.metadata:
-        raise ModelForeignError(
-            f"The model '{model.tag}' was saved by something else, without the threshold and the "
-            "checksums that serving needs; register one with: python train_and_save.py"
+        raise _unreadable(error) from error
+    return Path(model.path), str(model.tag)
+
+
+def _unreadable(error: OSError) -> ModelStoreError:
+    return ModelStoreError(
+        f"The model store cannot be read ({error.strerror}: {error.filename}); "
+        "is BENTOML_HOME a folder of this user?"
+    )
+
+
+def _refusal(tag: str, reason: ValueError) -> ModelCorruptedError:
+    return ModelCorruptedError(f"The model '{tag}' cannot be served: {reason}; {TRAIN}")
+
+
+def _without_manifest(folder: Path, tag: str) -> ModelForeignError:
+    """Say why a model has no portable form: version 0.1 registered none, and strangers do not."""
+    with (folder / _MODEL_YAML).open(encoding="utf-8") as file:
+        ours = "decision_threshold" in file.read()
+    if ours:
+        return ModelForeignError(
+            f"The model '{tag}' was registered by version 0.1, as a pickle, which is not served "
+            f"any more; convert it with: churn model convert {tag}"
         )
-    _verify(model)
-    _require_our_columns(model)
-    return model
+    return ModelForeignError(
+        f"The model '{tag}' was saved by something else, without the portable form that serving "
+        "needs; register one with: python train_and_save.py"
+    )
 
 
-def _discard(tag: bentoml.Tag) -> None:
-    """Remove what a save that did not end well left in the store."""
-    with suppress(bentoml.exceptions.NotFound):  # nothing was copied yet
-        bentoml.models.delete(tag)
+def _require_signature(tag: str, manifest: bytes, folder: Path, key: PublicKey) -> None:
+    # Imported late: only who asks for signatures needs the library.
+    from churn_serving.model import signature  # noqa: PLC0415
+
+    try:
+        signed = portable.read_file(folder / SIGNATURE)
+    except FileNotFoundError:
+        raise ModelUntrustedError(
+            f"The model '{tag}' is not signed, but only signed models are to be served; "
+            f"sign it with: churn model sign {tag} --key FILE"
+        ) from None
+    except ValueError:
+        signed = b""
+    try:
+        signature.verify(key, manifest, signed)
+    except ModelUntrustedError:
+        raise ModelUntrustedError(
+            f"The model '{tag}' is not as it was signed, or was signed with another key than "
+            f"{signature.fingerprint(key)}"
+        ) from None
 
 
-def _facts(model: bentoml.Model) -> dict[str, Any]:
-    metadata: dict[str, Any] = dict(model.info.metadata)
-    return {
-        "tag": str(model.tag),
-        "threshold": float(metadata["decision_threshold"]),
-        "metadata": metadata,
-    }
-
-
-def _verify(model: bentoml.Model) -> None:
-    for file, key in _CHECKSUMS.items():
-        path = Path(model.path_of(file))
-        if not path.is_file() or _sha256(path) != model.info.metadata.get(key):
-            raise ModelCorruptedError(
-                f"The file {file} of model '{model.tag}' is not the one that was registered; "
-                "train a new model with: python train_and_save.py"
-            )
-
-
-def _require_our_columns(model: bentoml.Model) -> None:
+def _require_our_columns(tag: str, theirs: tuple[str, ...]) -> None:
     """Refuse a model that would read a number of the row as another one than it is."""
-    metadata: dict[str, Any] = dict(model.info.metadata)
-    theirs = tuple(metadata.get("column_names", ()))
     if theirs == COLUMN_NAMES:
         return
     new = _quoted(name for name in COLUMN_NAMES if name not in theirs)
-    gone = _quoted(name for name in theirs if name not in COLUMN_NAMES)
+    gone = _quoted(name[:80] for name in theirs if name not in COLUMN_NAMES)
     reasons = [*([f"does not know {new}"] if new else []), *([f"needs {gone}"] if gone else [])]
     if not reasons:
         their, our = next(pair for pair in zip_longest(theirs, COLUMN_NAMES) if len({*pair}) > 1)
         reasons = [f"has '{their}' where '{our}' is now"]
     raise ModelMismatchError(
-        f"The model '{model.tag}' was trained with other columns than this code makes: "
-        f"it {' and '.join(reasons)}; train a new model with: python train_and_save.py"
+        f"The model '{tag}' was trained with other columns than this code makes: "
+        f"it {' and '.join(reasons)}; {TRAIN}"
     )
 
 
@@ -257,15 +284,14 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def _expected_checksums(estimator: object, custom_objects: dict[str, object]) -> dict[str, str]:
-    """Pickle as the store will, in a scratch folder, to know the checksums before saving."""
-    with tempfile.TemporaryDirectory() as folder:
-        model, objects = (Path(folder, name) for name in _CHECKSUMS)
-        joblib.dump(estimator, model)
-        objects.write_bytes(cloudpickle.dumps(custom_objects))
-        return {_CHECKSUMS[path.name]: _sha256(path) for path in (model, objects)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _unpickled(tag: str, content: bytes) -> EstimatorScorer:
+    """Unpickle an estimator: its file can run any code."""
+    try:
+        importlib.metadata.version("scikit-learn")
+        import joblib  # noqa: PLC0415 - only here
+    except ImportError:
+        raise ModelPickledError(
+            f"The model '{tag}' needs scikit-learn, which is not installed here; "
+            "build the image with: make image SKLEARN=1"
+        ) from None
+    return EstimatorScorer(joblib.load(io.BytesIO(content)).predict_proba)

@@ -1,62 +1,53 @@
-"""Scorers: feature rows in, churn probabilities out, for any registered estimator.
+"""Scorers: feature rows in, churn probabilities out, with numpy and the standard library.
 
-``make_scorer`` picks the fastest scorer that is exact for the estimator at hand:
-
-- ``LinearScorer`` for logistic regression: scaler and coefficients folded into one product;
-- ``TreeScorer`` for histogram gradient boosting with small trees: all trees walked at once;
-- ``EstimatorScorer`` for everything else: the estimator's own ``predict_proba``.
-
-The first two are compared with the estimator itself on a verification batch each time a model is
-loaded, and given up (with a warning) if they differ.
+``make_scorer`` turns the portable form of a model into what scores: a ``LinearScorer``, a
+``TreeScorer``, or the mean of several. ``verify`` holds it against the golden rows: what the
+estimator itself said when the model was registered.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
-from bisect import bisect_left, bisect_right
-from operator import getitem, mul
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from operator import mul
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
-from scipy.special import expit
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from churn_serving.errors import ScoringError
-from churn_serving.features.columns import COLUMN_NAMES, FloatArray
-from churn_serving.features.rows import Row, feature_matrix, verification_matrix
+from churn_serving.features.rows import feature_matrix
+from churn_serving.model.portable import Linear, Members
+from churn_serving.model.trees import Forest, SetColumns, tree_sum
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
+
+    from churn_serving.features.columns import FloatArray
+    from churn_serving.features.rows import Row
+    from churn_serving.model.portable import Link, Pickled
+    from churn_serving.model.trees import TreeSum
 
 __all__ = [
     "EstimatorScorer",
     "LinearScorer",
+    "MeanScorer",
     "Scorer",
     "TreeScorer",
     "make_scorer",
+    "verify",
 ]
 
-logger = logging.getLogger(__name__)
-
 _LINEAR_TOLERANCE: Final = 1e-12
-_TREE_TOLERANCE: Final = 1e-9
-_MAX_LEAVES: Final = 64
-_MAX_MASK_BYTES: Final = 16 * 1024**2
-_LEAF: Final = bytes(max(bits.bit_count() - 1, 0) for bits in range(256))
-"""The number of a leaf, given the bits up to and with its own."""
+_TOLERANCE: Final = 1e-9
+_SINGLE_TOLERANCE: Final = 5e-7
 
 
 class Scorer(Protocol):
     """Maps unscaled feature rows to churn probabilities. Not safe to call from two threads."""
 
     def score_row(self, row: Row) -> float:
-        """Return the churn probability of one customer."""
+        """Return the churn probability of one customer, whose numbers are all there."""
         ...
 
     def score(self, X: FloatArray) -> FloatArray:
@@ -64,12 +55,72 @@ class Scorer(Protocol):
         ...
 
 
-class EstimatorScorer:
-    """The scaler and the estimator exactly as scikit-learn runs them."""
+class LinearScorer:
+    """A link of a weighted sum: logistic regression, with its scaler in the weights."""
 
-    def __init__(self, estimator: Any, scaler: Any) -> None:  # noqa: ANN401 - any estimator
-        self._estimator = estimator
-        self._scaler = scaler
+    def __init__(self, weights: FloatArray, bias: float, link: _Link) -> None:
+        self._weights = weights
+        self._bias = bias
+        self._link = link
+        self._link_one = link.one
+        self._row_weights = tuple(weights.tolist())
+
+    def score_row(self, row: Row) -> float:
+        """Return the churn probability of one customer.
+
+        For a dozen numbers plain Python is faster than the way into numpy and back.
+        """
+        return self._link_one(sum(map(mul, self._row_weights, row), self._bias))
+
+    def score(self, X: FloatArray) -> FloatArray:
+        """Return the churn probabilities, shape ``(n,)``: one matrix product."""
+        return self._link.many(X @ self._weights + self._bias)
+
+
+class TreeScorer:
+    """A link of a sum over trees."""
+
+    def __init__(self, trees: TreeSum, link: _Link, sets: SetColumns | None = None) -> None:
+        self._sum = trees
+        self._sum_row = trees.row
+        self._link = link
+        self._link_one = link.one
+        self._sets = sets
+
+    def score_row(self, row: Row) -> float:
+        """Return the churn probability of one customer."""
+        if self._sets is not None:
+            row = self._sets.row(row)
+        return self._link_one(self._sum_row(row))
+
+    def score(self, X: FloatArray) -> FloatArray:
+        """Return the churn probabilities, shape ``(n,)``."""
+        if self._sets is not None:
+            X = self._sets.matrix(X)
+        return self._link.many(self._sum.matrix(X))
+
+
+class MeanScorer:
+    """The mean of several: what a calibration over folds makes of an estimator."""
+
+    def __init__(self, members: list[Scorer]) -> None:
+        self._members = members
+
+    def score_row(self, row: Row) -> float:
+        """Return the churn probability of one customer."""
+        return sum(member.score_row(row) for member in self._members) / len(self._members)
+
+    def score(self, X: FloatArray) -> FloatArray:
+        """Return the churn probabilities, shape ``(n,)``."""
+        mean: FloatArray = np.mean([member.score(X) for member in self._members], axis=0)
+        return mean
+
+
+class EstimatorScorer:
+    """An estimator that only scikit-learn can run, as it runs it."""
+
+    def __init__(self, predict_proba: Callable[[FloatArray], Any]) -> None:
+        self._predict_proba = predict_proba
 
     def score_row(self, row: Row) -> float:
         """Return the churn probability of one customer."""
@@ -81,9 +132,7 @@ class EstimatorScorer:
         Raises:
             ScoringError: The estimator returned anything but ``n`` pairs of numbers.
         """
-        probabilities = np.asarray(
-            self._estimator.predict_proba(self._scaler.transform(X)), dtype=np.float64
-        )
+        probabilities = np.asarray(self._predict_proba(X), dtype=np.float64)
         if probabilities.shape != (len(X), 2):
             raise ScoringError(
                 f"The model returned an array of shape {probabilities.shape} "
@@ -92,215 +141,123 @@ class EstimatorScorer:
         return probabilities[:, 1]
 
 
-class LinearScorer:
-    """A standard scaler and a logistic regression folded into one weight vector.
+class _Link(Protocol):
+    """From what a member adds up to its probability."""
 
-    ``w . (x - mean) / scale + b  =  (w / scale) . x + (b - sum(w * mean / scale))``
-    """
+    def one(self, z: float) -> float: ...
 
-    def __init__(self, estimator: LogisticRegression, scaler: StandardScaler) -> None:
-        self._weights: FloatArray = estimator.coef_[0] / scaler.scale_
-        self._bias = float(estimator.intercept_[0] - self._weights @ scaler.mean_)
-        self._row_weights = tuple(self._weights.tolist())
+    def many(self, z: FloatArray) -> FloatArray: ...
 
-    def score_row(self, row: Row) -> float:
-        """Return the churn probability of one customer.
 
-        For a dozen numbers plain Python is faster than the way into numpy and back.
-        """
-        return _logistic(sum(map(mul, self._row_weights, row), self._bias))
+class _Logistic:
+    """``1 / (1 + exp(-z))``, without overflow."""
 
-    def score(self, X: FloatArray) -> FloatArray:
-        """Return the churn probabilities, shape ``(n,)``: one matrix product."""
-        probabilities: FloatArray = expit(X @ self._weights + self._bias)
+    @staticmethod
+    def one(z: float) -> float:
+        if z >= 0:
+            return 1 / (1 + math.exp(-z))
+        power = math.exp(z)
+        return power / (1 + power)
+
+    @staticmethod
+    def many(z: FloatArray) -> FloatArray:
+        power = np.exp(-np.abs(z))
+        probabilities: FloatArray = np.where(z >= 0, 1, power) / (1 + power)
         return probabilities
 
 
-class TreeScorer:
-    """Binary histogram gradient boosting, all trees walked at once by leaf masks.
+class _Identity:
+    """What is a probability already, but for what was rounded on the way."""
 
-    The algorithm is QuickScorer (Lucchese et al., "QuickScorer: a fast algorithm to rank documents
-    with additive ensembles of regression trees", SIGIR 2015), laid out for numpy. Number the leaves
-    of a tree from left to right and give each one bit. A node whose test ``x <= threshold`` is
-    false rules out the leaves of its left subtree; the leftmost leaf that no node rules out is the
-    one the tree would have reached. With the thresholds of a feature sorted, the nodes that are
-    false for a value are a prefix, so the AND of their masks can be tabulated: one look-up per
-    feature answers for every tree.
+    @staticmethod
+    def one(z: float) -> float:
+        return min(max(z, 0.0), 1.0)
+
+    @staticmethod
+    def many(z: FloatArray) -> FloatArray:
+        return np.clip(z, 0.0, 1.0)
+
+
+class _Isotonic:
+    """A curve of straight pieces, level outside."""
+
+    def __init__(self, x: FloatArray, y: FloatArray) -> None:
+        self._x = x
+        self._y = y
+
+    def one(self, z: float) -> float:
+        return float(np.interp(z, self._x, self._y))
+
+    def many(self, z: FloatArray) -> FloatArray:
+        probabilities: FloatArray = np.interp(z, self._x, self._y)
+        return probabilities
+
+
+def make_scorer(model: Members, arrays: Mapping[str, NDArray[Any]]) -> Scorer:
+    """Return what scores with this model.
+
+    Args:
+        model: What the manifest says of it.
+        arrays: Its arrays, as ``checked_arrays`` returns them.
 
     Raises:
-        ValueError: The ensemble has categorical splits, too many leaves, or too many nodes.
+        ValueError: The nodes are no trees.
     """
-
-    def __init__(self, estimator: HistGradientBoostingClassifier, scaler: StandardScaler) -> None:
-        trees = [iteration[0].nodes for iteration in estimator._predictors]  # noqa: SLF001 - no public access; verified at load
-        if any(tree["is_categorical"].any() for tree in trees):
-            raise ValueError("categorical splits")
-        leaves = max(int(tree["is_leaf"].sum()) for tree in trees)
-        if leaves > _MAX_LEAVES:
-            raise ValueError(f"more than {_MAX_LEAVES} leaves in a tree")
-        dtype = np.min_scalar_type(2**leaves - 1)
-        splits = sum(int((tree["is_leaf"] == 0).sum()) for tree in trees)
-        columns = len(COLUMN_NAMES)
-        if (splits + columns) * len(trees) * dtype.itemsize > _MAX_MASK_BYTES:
-            raise ValueError("too many nodes to tabulate")
-
-        self._baseline = float(estimator._baseline_prediction.item())  # noqa: SLF001 - likewise
-        self._leaf_values = np.zeros((len(trees), leaves))
-        # Counted from the leaf before, because the leaf's number is counted from 1.
-        self._leaf_before = np.arange(len(trees)) * leaves - 1
-        tests: list[list[tuple[float, int, int]]] = [[] for _ in range(columns)]
-        for number, tree in enumerate(trees):
-            values, tree_tests = _numbered(tree)
-            self._leaf_values[number, : len(values)] = values
-            for column, threshold, ruled_out in tree_tests:
-                tests[column].append((threshold, number, ruled_out))
-        one = np.ones(len(trees), dtype)
-        self._one = one
-        self._one_integer = _as_integer(one)
-        self._leaf_tuples = [tuple(values) for values in self._leaf_values.tolist()]
-        self._columns = [
-            _column(mean, scale, tests_of_column, len(trees), dtype)
-            for mean, scale, tests_of_column in zip(
-                scaler.mean_.tolist(), scaler.scale_.tolist(), tests, strict=True
-            )
-        ]
-
-    def score_row(self, row: Row) -> float:
-        """Return the churn probability of one customer.
-
-        Without numpy: its calls are cheap in a loop, but each takes microseconds between two
-        requests, when it is no longer in the processor's caches. The masks of all trees together
-        are one long integer.
-        """
-        if self._one.itemsize > 1:
-            return float(self.score(feature_matrix([row]))[0])
-        alive = -1
-        for x, (mean, scale, thresholds, _, _, integers) in zip(row, self._columns, strict=True):
-            alive &= integers[bisect_left(thresholds, (x - mean) / scale)]
-        # No tree's byte is zero, so no subtraction borrows from its neighbour's.
-        bits = (alive ^ (alive - self._one_integer)).to_bytes(len(self._one), sys.byteorder)
-        values = map(getitem, self._leaf_tuples, bits.translate(_LEAF))
-        return _logistic(sum(values, self._baseline))
-
-    def score(self, X: FloatArray) -> FloatArray:
-        """Return the churn probabilities, shape ``(n,)``."""
-        alive = np.full((len(X), len(self._one)), ~self._one.dtype.type(0))
-        for x, (mean, scale, _, cuts, masks, _) in zip(X.T, self._columns, strict=True):
-            alive &= masks[cuts.searchsorted((x - mean) / scale)]
-        bits = alive ^ (alive - self._one)
-        values = self._leaf_values.take(np.bitwise_count(bits) + self._leaf_before)
-        probabilities: FloatArray = expit(values.sum(axis=1) + self._baseline)
-        return probabilities
-
-
-class _Column(NamedTuple):
-    """What the trees ask of one column.
-
-    Attributes:
-        mean: Of the scaler.
-        scale: Of the scaler.
-        thresholds: The different thresholds on the column, ascending.
-        cuts: The same, as an array.
-        masks: Row ``k``: the leaves alive in each tree for a value above ``k`` thresholds.
-        integers: The same, each row as one integer.
-    """
-
-    mean: float
-    scale: float
-    thresholds: list[float]
-    cuts: FloatArray
-    masks: NDArray[Any]
-    integers: list[int]
-
-
-def _column(
-    mean: float,
-    scale: float,
-    tests: list[tuple[float, int, int]],
-    trees: int,
-    dtype: np.dtype[Any],
-) -> _Column:
-    """Tabulate the tests ``(threshold, tree, leaves ruled out)`` of a column."""
-    thresholds = sorted({threshold for threshold, _, _ in tests})
-    masks = np.full((len(thresholds) + 1, trees), ~dtype.type(0))
-    for threshold, tree, ruled_out in tests:
-        masks[bisect_right(thresholds, threshold) :, tree] &= ~dtype.type(ruled_out)
-    return _Column(
-        mean=mean,
-        scale=scale,
-        thresholds=thresholds,
-        cuts=np.array(thresholds, dtype=np.float64),
-        masks=masks,
-        integers=[_as_integer(mask) for mask in masks],
-    )
-
-
-def _as_integer(masks: NDArray[Any]) -> int:
-    return int.from_bytes(masks.tobytes(), sys.byteorder)
-
-
-def make_scorer(estimator: Any, scaler: Any) -> Scorer:  # noqa: ANN401 - any estimator
-    """Return the fastest scorer that agrees with ``estimator.predict_proba``."""
-    reference = EstimatorScorer(estimator, scaler)
-    if type(scaler) is not StandardScaler:
-        return reference
-    if type(estimator) is LogisticRegression:
-        make: Callable[..., Scorer] = LinearScorer
-        tolerance = _LINEAR_TOLERANCE
-    elif type(estimator) is HistGradientBoostingClassifier:
-        make = TreeScorer
-        tolerance = _TREE_TOLERANCE
-    else:
-        return reference
-    X = verification_matrix()
-    expected = reference.score(X)
-    try:
-        fast = make(estimator, scaler)
-        rows = np.array([fast.score_row(tuple(row)) for row in X.tolist()])
-        # numpy's max keeps a NaN, Python's may lose it.
-        difference = float(np.abs(np.stack([fast.score(X), rows]) - expected).max())
-    # Whatever a future scikit-learn changes inside, predict_proba still answers.
-    except Exception as error:  # noqa: BLE001 - see above
-        logger.warning("Scoring with predict_proba, which is slower: %s", error)
-        return reference
-    if not difference <= tolerance:
-        logger.warning(
-            "Scoring with predict_proba, which is slower: %s differs from it by %.1e",
-            make.__name__,
-            difference,
+    members: list[Scorer] = []
+    for number, member in enumerate(model.members):
+        own = _prefixed(arrays, f"{number}/")
+        link = _link(member.link, own)
+        if isinstance(member, Linear):
+            members.append(LinearScorer(own["weights"], member.bias, link))
+            continue
+        forest = Forest.of(own["column"], own["number"], own.get("missing_left"))
+        sets = (
+            SetColumns(own["set_start"], own["set_column"], own["set_value"])
+            if "set_start" in own
+            else None
         )
-        return reference
-    return fast
+        columns = arrays["golden/X"].shape[1] + (len(sets) if sets else 0)
+        trees = tree_sum(forest, columns, baseline=member.baseline, scale=member.scale)
+        members.append(TreeScorer(trees, link, sets))
+    return members[0] if len(members) == 1 else MeanScorer(members)
 
 
-def _numbered(nodes: NDArray[Any]) -> tuple[list[float], list[tuple[int, float, int]]]:
-    """Walk one tree from left to right.
+def verify(scorer: Scorer, model: Members | Pickled, golden: Mapping[str, FloatArray]) -> None:
+    """Hold a scorer against what the estimator itself said of the golden rows.
 
-    Returns:
-        The leaf values, and for each inner node its column, its threshold and the bits of the
-        leaves that it rules out when ``x > threshold``.
+    Raises:
+        ValueError: They differ.
     """
-    values: list[float] = []
-    tests: list[tuple[int, float, int]] = []
-
-    def walk(index: int) -> None:
-        node = nodes[index]
-        if node["is_leaf"]:
-            values.append(float(node["value"]))
-            return
-        first = len(values)
-        walk(int(node["left"]))
-        ruled_out = 2 ** len(values) - 2**first
-        tests.append((int(node["feature_idx"]), float(node["num_threshold"]), ruled_out))
-        walk(int(node["right"]))
-
-    walk(0)
-    return values, tests
+    X, expected = golden["golden/X"], golden["golden/p"]
+    rows = np.array([scorer.score_row(tuple(row)) for row in X.tolist()])
+    # numpy's max keeps a NaN, Python's may lose it.
+    difference = float(np.abs(np.stack([scorer.score(X), rows]) - expected).max())
+    tolerance = _tolerance(model)
+    if not difference <= tolerance:
+        raise ValueError(
+            f"it answers otherwise than its estimator did when it was registered, by up to "
+            f"{difference:.1e} (allowed: {tolerance:.0e})"
+        )
 
 
-def _logistic(z: float) -> float:
-    """Return ``1 / (1 + exp(-z))`` without overflow."""
-    if z >= 0:
-        return 1 / (1 + math.exp(-z))
-    power = math.exp(z)
-    return power / (1 + power)
+def _tolerance(model: Members | Pickled) -> float:
+    if not isinstance(model, Members):
+        return _TOLERANCE
+    if model.precision == "single":
+        return _SINGLE_TOLERANCE
+    linear = all(isinstance(m, Linear) and m.link == "logistic" for m in model.members)
+    return _LINEAR_TOLERANCE if linear else _TOLERANCE
+
+
+def _prefixed(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
+    return {
+        name.removeprefix(prefix): array
+        for name, array in arrays.items()
+        if name.startswith(prefix)
+    }
+
+
+def _link(name: Link, arrays: Mapping[str, NDArray[Any]]) -> _Link:
+    if name == "isotonic":
+        return _Isotonic(arrays["isotonic_x"], arrays["isotonic_y"])
+    return _Logistic() if name == "logistic" else _Identity()

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import cloudpickle
 import numpy as np
 from bentoml.exceptions import ServiceUnavailable
 
@@ -21,7 +20,7 @@ from churn_serving.cpus import available_cpus
 from churn_serving.errors import RunnerUnreachableError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
-from churn_serving.model.artifact import load_artifact, version_warning
+from churn_serving.model.artifact import Trust, find_model, load_artifact
 from churn_serving.revision import git_commit
 from churn_serving.runtime.connections import running_server, stop_last
 from churn_serving.runtime.parent import end_with_the_parent
@@ -29,12 +28,18 @@ from churn_serving.runtime.state import ServiceState
 from churn_serving.runtime.worker import Worker
 from churn_serving.telemetry.exposition import Exchange
 from churn_serving.telemetry.log import configure_logging
-from churn_serving.telemetry.metrics import BUILD_INFO, MODEL_INFO, MODEL_MEMORY, Metrics
+from churn_serving.telemetry.metrics import (
+    BUILD_INFO,
+    MODEL_INFO,
+    MODEL_MEMORY,
+    MODEL_PICKLED,
+    Metrics,
+)
 from churn_serving.telemetry.process import Process, Siblings
 
 if TYPE_CHECKING:
     from churn_serving.features.columns import FloatArray
-    from churn_serving.model.artifact import RegisteredModel
+    from churn_serving.model.artifact import Artifact, RegisteredModel
     from churn_serving.model.scoring import Scorer
     from churn_serving.settings import Settings
 
@@ -49,12 +54,14 @@ class Runtime:
 
     Attributes:
         settings: What the operator decided.
+        trust: Whose models are served.
         model: What is served.
         state: What the HTTP edge knows.
         worker: Its life.
     """
 
     settings: Settings
+    trust: Trust
     model: RegisteredModel
     state: ServiceState
     worker: Worker
@@ -64,26 +71,19 @@ class Runtime:
         """Whether the model runs in a service of its own."""
         return self.settings.topology == "split"
 
-    def load_scorer(self) -> Scorer:
-        """Load the registered model into a scorer.
+    def load(self) -> Artifact:
+        """Load the registered model.
 
         Raises:
-            ModelError: It is gone, or damaged.
+            ModelError: It is gone, damaged, or not to be trusted.
         """
-        # Imported late: the supervisor assembles a runtime, too, and never loads a model.
-        from churn_serving.model.scoring import make_scorer  # noqa: PLC0415
-
-        if warning := version_warning(self.model):
-            logger.warning(warning)
-        artifact = load_artifact(self.model.tag)
-        return make_scorer(artifact.estimator, artifact.scaler)
+        return load_artifact(self.model.tag, self.trust)
 
     def embedded_runner(self) -> Runner:
         """Load the model into a runner in this process."""
-        scorer = self.load_scorer()
-        size = len(cloudpickle.dumps(scorer))
-        self.state.metrics.gauge(MODEL_MEMORY, size, self.model.version)
-        return make_runner(scorer, **self._runner_options())
+        artifact = self.load()
+        self.state.metrics.gauge(MODEL_MEMORY, artifact.size, self.model.version)
+        return make_runner(artifact.scorer, **self._runner_options())
 
     def remote_runner(self, service: Any) -> Runner:  # noqa: ANN401 - BentoML's proxy has no type
         """Return a runner that calls the service which runs the model."""
@@ -103,7 +103,7 @@ class Runtime:
             configure_logging(self.settings)
             end_with_the_parent()
             stop_last(server, self.settings)
-        return self.load_scorer()
+        return self.load().scorer
 
     def _runner_options(self) -> dict[str, Any]:
         return {
@@ -115,13 +115,28 @@ class Runtime:
         }
 
 
-def assemble(settings: Settings, model: RegisteredModel) -> Runtime:
-    """Put a process together; nothing is loaded or started yet."""
+def assemble(settings: Settings) -> Runtime:
+    """Put a process together; its model is found, but nothing is loaded or started yet.
+
+    Raises:
+        ChurnServingError: The store has no such model, or none that is to be served.
+    """
+    trust = _trust(settings)
+    model = find_model(settings.model_tag, trust)
     metrics = Metrics(model_version=model.version)
-    estimator = model.metadata["estimator"]
+    estimator = model.metadata.get("estimator", "unknown")
     metrics.gauge(MODEL_INFO, 1, model.tag.partition(":")[0], model.version, estimator)
-    libraries = map(importlib.metadata.version, ("bentoml", "scikit-learn"))
-    metrics.gauge(BUILD_INFO, 1, __version__, git_commit(), platform.python_version(), *libraries)
+    metrics.gauge(MODEL_PICKLED, float(model.is_pickled))
+    metrics.gauge(
+        BUILD_INFO,
+        1,
+        __version__,
+        git_commit(),
+        platform.python_version(),
+        importlib.metadata.version("bentoml"),
+        # Not installed where it only trained the model.
+        model.metadata.get("library_versions", {}).get("scikit-learn", "unknown"),
+    )
     # BentoML makes this folder, empties it before each start, and names it to its workers.
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     runners = settings.runner_workers if settings.topology == "split" else 0
@@ -135,11 +150,22 @@ def assemble(settings: Settings, model: RegisteredModel) -> Runtime:
             "model_version": model.version,
             "decision_threshold": model.threshold,
             **model.metadata,
+            "manifest_sha256": model.sha256,
         },
         breaker_fails_readiness=settings.breaker_fails_readiness,
     )
     worker = Worker(state=state, model=model, settings=settings)
-    return Runtime(settings=settings, model=model, state=state, worker=worker)
+    return Runtime(settings=settings, trust=trust, model=model, state=state, worker=worker)
+
+
+def _trust(settings: Settings) -> Trust:
+    key = settings.model_public_key_file
+    if key is not None:
+        # Imported late: only who asks for signatures needs the library.
+        from churn_serving.model.signature import read_public_key  # noqa: PLC0415
+
+        return Trust(public_key=read_public_key(key), allow_pickle=settings.allow_pickle)
+    return Trust(allow_pickle=settings.allow_pickle)
 
 
 def service_options(settings: Settings) -> dict[str, Any]:

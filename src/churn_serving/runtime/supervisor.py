@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from bentoml.exceptions import BentoMLException
+
+from churn_serving.errors import ChurnServingError
 from churn_serving.runtime.reload import RollingReload
 from churn_serving.telemetry.log import configure_logging
 from churn_serving.telemetry.process import raise_descriptor_limit
@@ -17,9 +21,11 @@ if TYPE_CHECKING:
     from circus.controller import Controller
     from circus.sighandler import SysHandler
 
-    from churn_serving.settings import Settings
+    from churn_serving.runtime.assemble import Runtime
 
 __all__ = ["prepare_supervisor"]
+
+logger = logging.getLogger(__name__)
 
 CHECK_SECONDS: Final = 0.5
 _REASONS: Final = {
@@ -32,13 +38,33 @@ NEVER: Final = -1
 """Tells circus not to look at all."""
 
 
-def prepare_supervisor(settings: Settings) -> None:
-    """Set up the process that is about to start the workers."""
+def prepare_supervisor(runtime: Runtime) -> None:
+    """Set up the process that is about to start the workers, and try the model once.
+
+    Raises:
+        BentoMLException: The model cannot be loaded: no worker is started.
+    """
+    settings = runtime.settings
     configure_logging(settings)
+    _try_the_model(runtime)
     raise_descriptor_limit()
     _replace_dead_workers_sooner()
     _explain_an_unusable_address()
-    _hear_every_signal(RollingReload(settings))
+    _hear_every_signal(RollingReload(runtime))
+
+
+def _try_the_model(runtime: Runtime) -> None:
+    if runtime.model.is_pickled:
+        logger.warning(
+            "The model %s is unpickled and run by scikit-learn, as CHURN_ALLOW_PICKLE allows: its "
+            "file can run code in this service",
+            runtime.model.tag,
+        )
+        return  # scikit-learn would stay in this process's memory
+    try:
+        runtime.load()
+    except ChurnServingError as error:
+        raise BentoMLException(str(error)) from None
 
 
 def _replace_dead_workers_sooner() -> None:

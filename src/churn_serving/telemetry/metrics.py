@@ -145,7 +145,7 @@ BREAKER_STATE: Final = _gauge(
 BREAKER_OPENED: Final = _counter("ml_breaker_opened", "How often a circuit breaker has opened.")
 MODEL_MEMORY: Final = _gauge(
     "ml_model_memory_bytes",
-    "Size of the loaded model in one worker, measured as a pickle.",
+    "Size of the model's arrays, from which each worker makes what scores.",
     "model_version",
     merge="max",
 )
@@ -155,9 +155,15 @@ MODEL_INFO: Final = _gauge(
     *("model_name", "model_version", "estimator"),
     merge="max",
 )
+MODEL_PICKLED: Final = _gauge(
+    "ml_model_pickled",
+    "1 if the model is unpickled and run by scikit-learn, which CHURN_ALLOW_PICKLE allows; else 0.",
+    merge="max",
+)
 BUILD_INFO: Final = _gauge(
     "ml_build_info",
-    "Always 1; the labels name the version and commit of the service and what it runs on.",
+    "Always 1; the labels name the version and commit of the service, what it runs on, and the "
+    "scikit-learn that trained the model.",
     *("version", "git_commit", "python", "bentoml", "scikit_learn"),
     merge="max",
 )

@@ -1,0 +1,230 @@
+"""Registering a model: compiled to its portable form, and kept in BentoML's model store.
+
+BentoML's own pickles stay beside the portable form, so that ``bentoml.sklearn.load_model`` returns
+the fitted Pipeline in a notebook. Serving never reads them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import bentoml
+import cloudpickle
+import joblib
+import numpy as np
+from bentoml.types import ModelSignature
+
+from churn_serving.errors import UnsupportedEstimatorError
+from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
+from churn_serving.features.rows import verification_matrix
+from churn_serving.learning.compile import Compiled, compile_model, reference_probabilities
+from churn_serving.model import signature
+from churn_serving.model.artifact import MODEL_NAME, PICKLE, Trust, load_artifact
+from churn_serving.model.npz import write_arrays
+from churn_serving.model.portable import (
+    ARRAYS,
+    GOLDEN_ROWS,
+    MANIFEST,
+    SIGNATURE,
+    Manifest,
+    Pickled,
+    describe,
+)
+from churn_serving.revision import git_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from churn_serving.features.columns import FloatArray
+
+__all__ = ["SCALER", "save_artifact"]
+
+SCALER: Final = "scaler"
+"""Under which name the scaler is a custom object of BentoML's model."""
+
+TASK: Final = "binary classification: P(customer leaves)"
+
+_CUSTOM_OBJECTS: Final = "custom_objects.pkl"
+_LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
+
+
+class _Framework(NamedTuple):
+    """How BentoML knows what it can load a model with."""
+
+    name: str
+    distribution: str
+    file: str
+    api_version: str
+
+    @property
+    def module(self) -> str:
+        return f"bentoml.{self.name}"
+
+
+_SKLEARN: Final = _Framework("sklearn", "scikit-learn", PICKLE, "v1")
+_BOOSTERS: Final = {
+    "xgboost": _Framework("xgboost", "xgboost", "saved_model.ubj", "v2"),
+    "lightgbm": _Framework("lightgbm", "lightgbm", "saved_model.ubj", "v1"),
+}
+
+
+def save_artifact(
+    *,
+    estimator: Any,  # noqa: ANN401 - any scikit-learn classifier
+    threshold: float,
+    measured: Mapping[str, Any],
+    scaler: Any = None,  # noqa: ANN401 - any scikit-learn transformer
+    name: str = MODEL_NAME,
+    labels: Mapping[str, str] | None = None,
+    sign_key: Path | None = None,
+    allow_pickle: bool = False,
+) -> str:
+    """Compile and register an estimator, and return its tag.
+
+    A failure or an interruption registers nothing.
+
+    Args:
+        estimator: A fitted classifier of unscaled rows: as a rule a Pipeline.
+        threshold: Probabilities from here on are predicted as churn.
+        measured: What is to be known of it; JSON.
+        scaler: What of it scales, kept as a custom object.
+        name: In the model store.
+        labels: Kept with the model.
+        sign_key: A file with the private key that signs it.
+        allow_pickle: Whether an estimator that cannot be compiled is registered all the same, to
+            be served by scikit-learn where that is allowed.
+
+    Raises:
+        UnsupportedEstimatorError: It cannot be compiled; the sentence lists what can.
+        ModelCorruptedError: The files did not reach the disk as they were written, or the compiled
+            model answers otherwise than the estimator.
+        OSError: The disk is full or cannot be written.
+    """
+    try:
+        compiled: Compiled | None = compile_model(estimator)
+    except UnsupportedEstimatorError:
+        if not allow_pickle:
+            raise
+        compiled = None
+    return _register(
+        compiled,
+        lambda X: reference_probabilities(estimator, X),
+        framework=_SKLEARN,
+        write=lambda path: joblib.dump(estimator, path),
+        custom_objects={} if scaler is None else {SCALER: scaler},
+        named=compiled.steps[-1] if compiled else type(estimator).__name__,
+        threshold=threshold,
+        measured=measured,
+        name=name,
+        labels=labels,
+        sign_key=sign_key,
+    )
+
+
+def _register(
+    compiled: Compiled | None,
+    reference: Callable[[FloatArray], FloatArray],
+    *,
+    framework: _Framework,
+    write: Callable[[str], object],
+    custom_objects: dict[str, Any],
+    named: str,
+    threshold: float,
+    measured: Mapping[str, Any],
+    name: str,
+    labels: Mapping[str, str] | None,
+    sign_key: Path | None,
+) -> str:
+    # Before anything is written: a wrong key registers nothing.
+    private_key = None if sign_key is None else signature.read_private_key(sign_key)
+    golden = verification_matrix(GOLDEN_ROWS)
+    arrays = write_arrays(
+        {
+            **(compiled.arrays if compiled else {}),
+            "golden/X": golden,
+            "golden/p": np.asarray(reference(golden), dtype=np.float64),
+        }
+    )
+    version = importlib.metadata.version(framework.distribution)
+    metadata = {
+        "task": TASK,
+        "framework": framework.distribution,
+        "estimator": named,
+        "steps": list(compiled.steps) if compiled else [named],
+        "python_version": platform.python_version(),
+        "library_versions": {
+            library: importlib.metadata.version(library)
+            for library in sorted({*_LIBRARIES, framework.distribution})
+        },
+        "git_commit": git_commit(),
+        "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "feature_names": list(FEATURE_NAMES),
+        "column_names": list(COLUMN_NAMES),
+        "decision_threshold": threshold,
+        **measured,
+    }
+    batchable = ModelSignature(batchable=True, batch_dim=(0, 0))
+    methods = ("predict", "predict_proba") if framework is _SKLEARN else ("predict",)
+    tag = bentoml.Tag.from_str(name).make_new_version()
+    try:
+        with bentoml.models.create(
+            tag,
+            module=framework.module,
+            api_version=framework.api_version,
+            signatures=dict.fromkeys(methods, batchable),
+            labels=dict(labels or {}),
+            custom_objects=custom_objects,
+            metadata=metadata,
+            context=bentoml.models.ModelContext(
+                framework_name=framework.name,
+                framework_versions={framework.distribution: version},
+            ),
+        ) as model:
+            folder = Path(model.path)
+            write(str(folder / framework.file))
+            (folder / ARRAYS).write_bytes(arrays)
+            files = {
+                framework.file: (folder / framework.file).read_bytes(),
+                ARRAYS: arrays,
+                # BentoML writes it when this block is left.
+                **({_CUSTOM_OBJECTS: cloudpickle.dumps(custom_objects)} if custom_objects else {}),
+            }
+            manifest = Manifest(
+                tag=str(tag),
+                threshold=threshold,
+                columns=COLUMN_NAMES,
+                files={file: describe(content) for file, content in files.items()},
+                model=compiled.model if compiled else Pickled(),
+                labels=dict(labels or {}),
+                metadata=metadata | _checksums(files),
+            )
+            content = manifest.model_dump_json(indent=1).encode()
+            (folder / MANIFEST).write_bytes(content)
+            if private_key is not None:
+                (folder / SIGNATURE).write_bytes(signature.sign(private_key, content))
+        load_artifact(str(tag), Trust(allow_pickle=True))
+    # BentoML copies file by file into the store, and leaves half a model there on Ctrl-C.
+    except BaseException:
+        _discard(tag)
+        raise
+    return str(tag)
+
+
+def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Return the checksums of the pickles under the names that ``/metrics/model`` has for them."""
+    return {
+        key: describe(files[file]).sha256
+        for file, key in ((PICKLE, "model_sha256"), (_CUSTOM_OBJECTS, "scaler_sha256"))
+        if file in files
+    }
+
+
+def _discard(tag: bentoml.Tag) -> None:
+    """Remove what a save that did not end well left in the store."""
+    with suppress(bentoml.exceptions.NotFound):  # nothing was copied yet
+        bentoml.models.delete(tag)
