@@ -15,10 +15,12 @@ from threadpoolctl import threadpool_limits
 
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
 from churn_serving.learning import training
+from churn_serving.learning.candidates import CLASSIFIER, SCALER, fit
 from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
+from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import CANDIDATES, TrainingResult, train
-from churn_serving.model.artifact import save_artifact
 from churn_serving.schema import EXAMPLE, Customer
+from tests.package.tables import table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,9 +100,18 @@ def own(small: Dataset) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def training_run(telco: Dataset) -> TrainingRun:
+def known(telco: Dataset) -> Dataset:
+    """The public table with its customers and all of its columns."""
+    if hasattr(telco, "take"):
+        return telco
+    raw = pd.read_csv(_public_file(), dtype=str, keep_default_na=False)
+    return table_of(telco, groups=np.arange(telco.rows), raw=raw)
+
+
+@pytest.fixture(scope="session")
+def training_run(known: Dataset) -> TrainingRun:
     progress: list[tuple[str, int, int]] = []
-    result = train(telco, progress=lambda *step: progress.append(step))
+    result = train(known, progress=lambda *step: progress.append(step))
     return TrainingRun(result, progress)
 
 
@@ -111,8 +122,8 @@ def few_bootstrap_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _fitted(candidate: Candidate, dataset: Dataset) -> Fitted:
-    scaler, estimator = training._fit(candidate, dataset.X, dataset.y, 42)
-    return Fitted(estimator, scaler, dataset.X)
+    pipeline = fit(candidate, dataset.X, dataset.y, 42)
+    return Fitted(pipeline[CLASSIFIER], pipeline[SCALER], dataset.X)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,11 @@ import httpx2
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from churn_serving.learning.candidates import SCALER, fit
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.training import CANDIDATES, Candidate, _fit
-from churn_serving.model.artifact import load_artifact, save_artifact
+from churn_serving.learning.registration import save_artifact
+from churn_serving.learning.training import CANDIDATES, Candidate
+from churn_serving.model.artifact import load_artifact
 from tests.tools import free_port
 
 if TYPE_CHECKING:
@@ -96,10 +98,10 @@ def models() -> dict[str, str]:
     # A forest has no fast scorer: its own predict_proba runs in the runner's thread.
     forest = Candidate("forest", RandomForestClassifier(n_estimators=10, min_samples_leaf=20))
     for candidate in (*CANDIDATES, forest):
-        scaler, estimator = _fit(candidate, dataset.X, dataset.y, seed=0)
+        pipeline = fit(candidate, dataset.X, dataset.y, seed=0)
         tags[candidate.name] = save_artifact(
-            estimator=estimator,
-            scaler=scaler,
+            estimator=pipeline,
+            scaler=pipeline[SCALER],
             threshold=0.33,
             measured={},
             name=f"churn_{candidate.name.replace('-', '_')}",

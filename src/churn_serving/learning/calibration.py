@@ -36,7 +36,7 @@ ALLOWED_SHIFT: Final = 0.01
 ALLOWED_ERROR: Final = 0.01
 """Smaller faults than these change no decision, however certain a large table makes them."""
 
-_SURE: Final = (0.5, 99.5)
+_Z_99: Final = 2.5758293035489
 """A model is blamed for what chance would do once in a hundred tables, not once in twenty."""
 
 _CLIP: Final = 1e-6
@@ -63,7 +63,12 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Chance:
-    """The ECE that a model would show if each of its probabilities were right."""
+    """The ECE that a model would show if each of its probabilities were right.
+
+    Attributes:
+        mean: Over many tables.
+        high: More than this is no chance.
+    """
 
     mean: float
     high: float
@@ -79,10 +84,10 @@ class Calibration:
         intercept: In log-odds, the slope held at 1; 0 is right.
         shift: Mean probability minus the share that left, with its interval.
         error: The expected calibration error, over ``bins``.
-        chance: The error of a perfect model; ``high`` is exceeded once in a hundred tables.
+        chance: The error of a perfect model.
         brier: Its parts: ``miscalibration - discrimination + uncertainty`` is the Brier score
             (Dimitriadis, Gneiting and Jordan, PNAS 2021).
-        sure: 99% intervals of slope and shift, for ``complaints``.
+        errors: The standard errors of slope, intercept and shift, for ``complaints``.
     """
 
     bins: tuple[Bin, ...]
@@ -92,12 +97,12 @@ class Calibration:
     error: float
     chance: Chance
     brier: dict[str, float]
-    sure: dict[str, tuple[float, float]]
+    errors: dict[str, float]
 
     def as_json(self) -> dict[str, Any]:
         """Return what is kept with the model; what could not be told is not there."""
         figures = asdict(self)
-        del figures["sure"]
+        del figures["errors"]
         figures["bins"] = list(figures["bins"])
         return {name: value for name, value in figures.items() if value is not None}
 
@@ -121,10 +126,7 @@ def calibration(
     )
     shift = float(probabilities.mean() - y.mean())
     moved = _resampled_lines(y, probabilities, customers, samples, seed)
-    sure = {name: _percentiles(values) for name, values in moved.items()}
-    lines = {
-        name: interval(value, moved[name]) for name, value in _lines(y, probabilities).items()
-    }
+    lines = {name: interval(value, moved[name]) for name, value in _lines(y, probabilities).items()}
     return Calibration(
         bins=tuple(
             Bin(int(n), float(p), wilson(float(o), int(n)))
@@ -136,21 +138,20 @@ def calibration(
         error=float(np.sum(rows * np.abs(predicted - observed)) / len(y)),
         chance=_chance(probabilities, bin_of_row, customers, samples, seed),
         brier=_brier_parts(y, probabilities),
-        sure=sure,
+        errors={name: float(values[np.isfinite(values)].std()) for name, values in moved.items()},
     )
 
 
 def complaints(measured: Calibration) -> list[str]:
     """Return a sentence for each fault that is larger than allowed and no chance; none: passed."""
     found = []
-    slope, (low, high) = measured.slope, measured.sure.get("slope", (1.0, 1.0))
-    if slope and abs(slope.value - 1) > ALLOWED_SLOPE and not low <= 1 <= high:
+    slope = measured.slope
+    if slope and abs(slope.value - 1) > max(ALLOWED_SLOPE, _Z_99 * measured.errors["slope"]):
         found.append(
             f"The calibration slope is {slope.value:.2f}: the model "
             + ("exaggerates." if slope.value < 1 else "is too cautious.")
         )
-    low, high = measured.sure["shift"]
-    if abs(measured.shift.value) > ALLOWED_SHIFT and not low <= 0 <= high:
+    if abs(measured.shift.value) > max(ALLOWED_SHIFT, _Z_99 * measured.errors["shift"]):
         found.append(
             f"The mean probability is {abs(measured.shift.value):.3f} too "
             f"{'high' if measured.shift.value > 0 else 'low'}."
@@ -168,7 +169,9 @@ def wilson(share: float, rows: int) -> Estimate:
     """Return a share with Wilson's 95% interval, which holds for few rows, and for 0 and 1, too."""
     square = _Z_95**2
     middle = (share + square / (2 * rows)) / (1 + square / rows)
-    half = _Z_95 * np.sqrt(share * (1 - share) / rows + square / (4 * rows**2)) / (1 + square / rows)
+    half = (
+        _Z_95 * np.sqrt(share * (1 - share) / rows + square / (4 * rows**2)) / (1 + square / rows)
+    )
     # Rounding must not put the share itself outside.
     low, high = min(share, float(middle - half)), max(share, float(middle + half))
     return Estimate(share, max(low, 0.0), min(high, 1.0))
@@ -202,7 +205,9 @@ def _fitted(y: Labels, z: FloatArray) -> FloatArray | None:
         determinant = a * c - b * b
         if not determinant > np.finfo(float).eps * a * c:
             return None  # a constant probability has no slope
-        step = np.array([c * slopes[0] - b * slopes[1], a * slopes[1] - b * slopes[0]]) / determinant
+        step = (
+            np.array([c * slopes[0] - b * slopes[1], a * slopes[1] - b * slopes[0]]) / determinant
+        )
         # Far from the end a whole step may throw the line away.
         line += step / max(1.0, float(np.abs(step).max()) / 2)
         if abs(line[1]) > _MAX_SLOPE:
@@ -266,11 +271,6 @@ def _refitted(counts: Counts, z: FloatArray, line: FloatArray) -> FloatArray:
     return slopes
 
 
-def _percentiles(values: FloatArray) -> tuple[float, float]:
-    low, high = np.percentile(values[np.isfinite(values)], _SURE)
-    return float(low), float(high)
-
-
 def _chance(
     probabilities: FloatArray, bin_of_row: Indices, customers: Indices, samples: int, seed: int
 ) -> Chance:
@@ -286,7 +286,7 @@ def _chance(
         left = random.random(people)[customers] < probabilities
         observed = np.bincount(bin_of_row[left], minlength=bins)
         errors[sample] = np.abs(predicted - observed).sum() / len(probabilities)
-    return Chance(float(errors.mean()), float(np.percentile(errors, 99)))
+    return Chance(float(errors.mean()), float(errors.mean() + _Z_99 * errors.std()))
 
 
 def _brier_parts(y: Labels, probabilities: FloatArray) -> dict[str, float]:

@@ -82,7 +82,7 @@ def evaluate(
         return (
             _ranking(counts)
             | _losses(cells, y, probabilities, counts)
-            | _decisions(cells, probabilities >= threshold, counts)
+            | _decisions(cells, (probabilities >= threshold).astype(float), counts)
             | _lift(counts)
         )
 

@@ -65,9 +65,7 @@ def cost_of_fields(
             [
                 measure(
                     y[test],
-                    churn_probabilities(
-                        fit(KINDS[0], matrix[train], y[train], seed), matrix[test]
-                    ),
+                    churn_probabilities(fit(KINDS[0], matrix[train], y[train], seed), matrix[test]),
                 )["auc"]
                 for matrix in (X, everything)
             ]

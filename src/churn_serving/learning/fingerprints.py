@@ -1,10 +1,10 @@
 """Which customers a model was trained on, kept without the customers.
 
-Two models are compared fairly only on customers whom neither has seen. So a model keeps a keyed hash
-of each of its training rows, and of each customer's id where the table has ids. The key is drawn for
-each model: hashes of two models cannot be matched with each other, nor looked up in a table made in
-advance. Whoever has the model and already knows a customer's row can still ask whether it was
-trained on: keep the file as you keep the model.
+Two models are compared fairly only on customers whom neither has seen. So a model keeps a keyed
+hash of each of its training rows, and of each customer's id where the table has ids. The key is
+drawn for each model: hashes of two models cannot be matched with each other, nor looked up in a
+table made in advance. Whoever has the model and already knows a customer's row can still ask
+whether it was trained on: keep the file as you keep the model.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from churn_serving.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
     from churn_serving.features.columns import FloatArray
 
@@ -79,9 +80,7 @@ def fingerprints(
     return Fingerprints(key, np.unique(hashes))
 
 
-def seen(
-    known: Fingerprints, X: FloatArray, ids: NDArray[Any] | None = None
-) -> NDArray[np.bool_]:
+def seen(known: Fingerprints, X: FloatArray, ids: NDArray[Any] | None = None) -> NDArray[np.bool_]:
     """Tell of each row whether it, or its customer, was among the training rows."""
     found = np.isin(_hashes(known.key, _rows(X)), known.hashes)
     if ids is not None:

@@ -19,9 +19,18 @@ if TYPE_CHECKING:
     from churn_serving.learning.dataset import Labels
     from churn_serving.learning.splits import Indices
 
-__all__ = ["MIN_TEST_ROWS", "UNKNOWN_CHAMPION", "Verdict", "champion", "enough", "leak", "paired", "skill"]
+__all__ = [
+    "MIN_TEST_CUSTOMERS",
+    "UNKNOWN_CHAMPION",
+    "Verdict",
+    "champion",
+    "enough",
+    "leak",
+    "paired",
+    "skill",
+]
 
-MIN_TEST_ROWS: Final = 50
+MIN_TEST_CUSTOMERS: Final = 50
 """Of either label: below, a model's figures say little."""
 
 GIVEN_AWAY: Final = 0.99
@@ -73,13 +82,15 @@ def paired(
     return interval(float(difference.mean()), drawn)
 
 
-def enough(y: Labels) -> Verdict:
+def enough(y: Labels, customers: Indices) -> Verdict:
     """Stop a model that was measured on too few customers of either label."""
-    left = int(y.sum())
-    found = f"{left:,} held-out customers left and {len(y) - left:,} stayed"
-    if min(left, len(y) - left) < MIN_TEST_ROWS:
+    left, stayed = _people(y, customers)
+    found = f"{left:,} held-out customers left and {stayed:,} stayed"
+    if min(left, stayed) < MIN_TEST_CUSTOMERS:
         return Verdict(
-            "test-size", "stopped", f"{found}: fewer than {MIN_TEST_ROWS} of a kind measure nothing."
+            "test-size",
+            "stopped",
+            f"{found}: fewer than {MIN_TEST_CUSTOMERS} of a kind measure nothing.",
         )
     return Verdict("test-size", "passed", f"{found}.")
 
@@ -121,26 +132,23 @@ def skill(
     return Verdict(
         "skill",
         "passed",
-        f"The log-loss is {-difference.value:.3f} below that of saying {prevalence:.1%} of everybody.",
+        f"The log-loss is {-difference.value:.3f} below that of saying {prevalence:.1%} of "
+        "everybody.",
         difference,
     )
 
 
-def leak(
-    X: FloatArray, y: Labels, X_test: FloatArray, y_test: Labels, *, seed: int
-) -> Verdict:
+def leak(X: FloatArray, y: Labels, X_test: FloatArray, y_test: Labels, *, seed: int) -> Verdict:
     """Stop a model whose labels one field alone gives away: it was written after the fact.
 
     A small tree is grown on each field, and asked about the held-out rows.
     """
     rows = np.random.default_rng(seed).permutation(len(y))[:_LEAK_ROWS]
     for field in FEATURE_NAMES:
-        columns = [
-            at for at, name in enumerate(COLUMN_NAMES) if name.partition("=")[0] == field
-        ]
+        columns = [at for at, name in enumerate(COLUMN_NAMES) if name.partition("=")[0] == field]
         tree = DecisionTreeClassifier(
             max_leaf_nodes=_LEAK_LEAVES, class_weight="balanced", random_state=seed
-        ).fit(X[np.ix_(rows, columns)], y[rows])
+        ).fit(X[rows][:, columns], y[rows])
         said = tree.predict(X_test[:, columns])
         right = min(float(np.mean(said[y_test == label] == label)) for label in (0, 1))
         if right >= GIVEN_AWAY:
@@ -174,16 +182,16 @@ def champion(
         samples: How many resamples the interval is made of.
         seed: Decides the resamples.
     """
-    y, probabilities, champions, customers = (
-        each[unseen] for each in (y, probabilities, champions, customers)
-    )
-    left = int(y.sum())
-    if min(left, len(y) - left) < MIN_TEST_ROWS:
+    y, customers = y[unseen], customers[unseen]
+    probabilities, champions = probabilities[unseen], champions[unseen]
+    left, stayed = _people(y, customers)
+    if min(left, stayed) < MIN_TEST_CUSTOMERS:
         return Verdict(
             "champion",
             "skipped",
-            f"Not compared with the champion: of the held-out customers whom it has not trained on, "
-            f"{left:,} left and {len(y) - left:,} stayed, and {MIN_TEST_ROWS} of a kind are needed.",
+            "Not compared with the champion: of the held-out customers whom it has not trained "
+            f"on, {left:,} left and {stayed:,} stayed, and {MIN_TEST_CUSTOMERS} of a kind are "
+            "needed.",
         )
     difference = paired(
         log_losses(y, probabilities),
@@ -193,14 +201,20 @@ def champion(
         seed=seed,
     )
     measured = (
-        f"on {len(y):,} customers whom neither has trained on, the log-loss differs from the "
-        f"champion's by {_shown(difference)}."
+        f"on {len(np.unique(customers)):,} customers whom neither has trained on, the log-loss "
+        f"differs from the champion's by {_shown(difference)}."
     )
     if difference.low > 0:
         return Verdict("champion", "stopped", f"Worse than the champion: {measured}", difference)
     if difference.high < 0:
         return Verdict("champion", "passed", f"Better than the champion: {measured}", difference)
     return Verdict("champion", "passed", f"No worse than the champion: {measured}", difference)
+
+
+def _people(y: Labels, customers: Indices) -> tuple[int, int]:
+    """Return how many customers left and how many stayed, however many rows they have."""
+    left, stayed = (len(np.unique(customers[y == label])) for label in (1, 0))
+    return left, stayed
 
 
 def _shown(difference: Estimate) -> str:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from churn_serving.learning.dataset import Labels
     from churn_serving.learning.splits import Indices
 
-__all__ = ["MAX_SCORES", "Cells", "Counts", "Estimate", "cells_of", "interval", "means", "resamples"]
+__all__ = [
+    "MAX_SCORES",
+    "Cells",
+    "Counts",
+    "Estimate",
+    "cells_of",
+    "interval",
+    "means",
+    "resamples",
+]
 
 MAX_SCORES: Final = 8192
 """More different scores than these are resampled in as many bins of neighbours of equal number."""
@@ -66,20 +75,16 @@ class Cells:
     @property
     def counts(self) -> Counts:
         """The rows as they are: one sample."""
-        return self._counts(np.bincount(self.of_row, minlength=2 * len(self.scores))[None])
+        return _counts(np.bincount(self.of_row, minlength=2 * len(self.scores))[None].astype(float))
 
     def of_weights(self, weights: FloatArray) -> FloatArray:
         """Return the sum of the rows' weights in each cell."""
-        return np.bincount(self.of_row, weights, minlength=2 * len(self.scores))
+        return np.bincount(self.of_row, weights, minlength=2 * len(self.scores)).astype(float)
 
     def mean_of(self, values: FloatArray) -> FloatArray:
         """Return the mean of the rows' values in each cell, shape ``(2 * scores,)``; 0 if empty."""
         rows = np.bincount(self.of_row, minlength=2 * len(self.scores))
         return self.of_weights(values) / np.maximum(rows, 1)
-
-    @staticmethod
-    def _counts(cells: FloatArray) -> Counts:
-        return Counts(left=cells[:, 1::2].astype(float), stayed=cells[:, ::2].astype(float))
 
 
 def cells_of(y: Labels, probabilities: FloatArray, max_scores: int | None = None) -> Cells:
@@ -121,12 +126,14 @@ def resamples(
             weights = drawn[customers].astype(float)
             for table, sums in zip(tables, cells, strict=True):
                 sums[sample] = table.of_weights(weights)
-        yield tuple(Cells._counts(sums) for sums in cells)  # noqa: SLF001 - of this module
+        yield tuple(_counts(sums) for sums in cells)
 
 
-def means(
-    values: FloatArray, customers: Indices, *, samples: int, seed: int
-) -> FloatArray:
+def _counts(cells: FloatArray) -> Counts:
+    return Counts(left=cells[:, 1::2].copy(), stayed=cells[:, ::2].copy())
+
+
+def means(values: FloatArray, customers: Indices, *, samples: int, seed: int) -> FloatArray:
     """Return the mean of the rows' values in each resample, shape ``(samples,)``."""
     random = np.random.default_rng(seed)
     sums, rows = np.bincount(customers, values), np.bincount(customers)

@@ -1,9 +1,10 @@
 """Splits that keep all rows of a customer on one side: no model is tested on whom it knows.
 
-Where each row is another customer, the splits are scikit-learn's, and anybody can make them again.
-Where customers repeat, its ``StratifiedGroupKFold`` would do, but asks every fold about every customer: a
-second for 7,043 customers, minutes for a million. Here customers are dealt out like cards, first
-those who stayed, then those of whom both is said, then those who left, the largest first.
+Where all customers have as many rows, the splits are scikit-learn's, and anybody can make them
+again. Where one has more than another, its ``StratifiedGroupKFold`` would do, but asks every fold
+about every customer: a second for 7,043 customers, minutes for a million. Here customers are dealt
+out like cards, first those who stayed, then those of whom both is said, then those who left, the
+largest first.
 """
 
 from __future__ import annotations
@@ -65,6 +66,12 @@ class Customers:
         return len(self.of_row) - self.count
 
     @property
+    def alike(self) -> bool:
+        """Whether each has as many rows as any other, and one label."""
+        size = np.bincount(self.of_row)
+        return bool(size.min() == size.max()) and not (self.left & self.stayed).any()
+
+    @property
     def conflicting(self) -> Indices:
         """The numbers of the customers of whom both is said."""
         return np.flatnonzero(self.left & self.stayed)
@@ -96,21 +103,22 @@ def customers_of(dataset: Dataset) -> Customers:
 
 
 def number_customers(groups: NDArray[Any], y: Labels) -> Customers:
-    """Number the customers from 0 on, whatever they are called."""
-    _, of_row = np.unique(groups, return_inverse=True)
-    of_row = of_row.ravel()
+    """Number the customers in the order of their first rows, whatever they are called."""
+    _, first, of_row = np.unique(groups, return_index=True, return_inverse=True)
+    of_row = np.argsort(np.argsort(first))[of_row.ravel()]
     left = np.bincount(of_row, weights=y)
     return Customers(of_row=of_row, left=left > 0, stayed=left < np.bincount(of_row))
 
 
 def repeats(dataset: Dataset, customers: Customers) -> list[str]:
-    """Say what a person should know of equal rows; where there are ids, the table says it itself."""
+    """Say what a person should know of equal rows; of ids the table says it itself."""
     if not customers.repeated_rows or getattr(dataset, "ids", None) is not None:
         return []
-    notices = [
-        f"{len(customers.of_row):,} rows are taken for {customers.count:,} customers: equal rows are "
-        "kept on one side of every split. A column customerID tells customers apart."
-    ]
+    said = (
+        f"{len(customers.of_row):,} rows are taken for {customers.count:,} customers: equal rows "
+        "are kept on one side of every split. A column customerID tells customers apart."
+    )
+    notices = [said]
     both = customers.conflicting
     if len(both):
         shown = "; ".join(_rows_of(customers, each) for each in both[:_SHOWN])
@@ -130,11 +138,11 @@ def _rows_of(customers: Customers, number: int) -> str:
 
 def hold_out(customers: Customers, *, share: float, seed: int) -> Split:
     """Hold out about a share of the rows, with the labels in proportion."""
-    if not customers.repeated_rows:
-        train, test = train_test_split(
+    if customers.alike:
+        _, test = train_test_split(
             np.arange(customers.count), test_size=share, stratify=customers.left, random_state=seed
         )
-        return Split(np.sort(train), np.sort(test))
+        return Split(*_rows_in(customers, test))
     parts = round(1 / share)
     part_of_row = _deal(customers, parts, np.random.default_rng(seed))[customers.of_row]
     sizes = np.bincount(part_of_row, minlength=parts)
@@ -143,9 +151,7 @@ def hold_out(customers: Customers, *, share: float, seed: int) -> Split:
     return Split(np.flatnonzero(part_of_row != part), np.flatnonzero(part_of_row == part))
 
 
-def hold_out_latest(
-    customers: Customers, time: NDArray[Any], *, share: float, seed: int
-) -> Split:
+def hold_out_latest(customers: Customers, time: NDArray[Any], *, share: float, seed: int) -> Split:
     """Hold out the latest share of the rows.
 
     A customer with rows before and after falls to one side by lot; what he has on the other side is
@@ -174,9 +180,11 @@ def folds(
     customers: Customers, *, parts: int, repeats: int, seed: int
 ) -> list[tuple[Indices, Indices]]:
     """Return the training and the test rows of each fold of each repeat."""
-    if not customers.repeated_rows:
+    if customers.alike:
         splitter = RepeatedStratifiedKFold(n_splits=parts, n_repeats=repeats, random_state=seed)
-        return list(splitter.split(customers.left, customers.left))
+        return [
+            _rows_in(customers, test) for _, test in splitter.split(customers.left, customers.left)
+        ]
     random = np.random.default_rng(seed)
     result = []
     for _ in range(repeats):
@@ -186,6 +194,12 @@ def folds(
             for part in range(parts)
         ]
     return result
+
+
+def _rows_in(customers: Customers, test: Indices) -> tuple[Indices, Indices]:
+    """Return the rows of the other customers, and those of these."""
+    chosen = np.isin(np.arange(customers.count), test)[customers.of_row]
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
 
 
 def _deal(customers: Customers, parts: int, random: np.random.Generator) -> Indices:

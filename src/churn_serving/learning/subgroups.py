@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.learning.calibration import wilson
 from churn_serving.learning.evaluation import measure
@@ -14,6 +12,7 @@ from churn_serving.learning.evaluation import measure
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
@@ -113,9 +112,7 @@ def blind_spots(found: list[Subgroup], threshold: float) -> list[str]:
     ]
 
 
-def _kinds(
-    X: FloatArray, raw: pd.DataFrame | None
-) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
+def _kinds(X: FloatArray, raw: pd.DataFrame | None) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
     for column, values in zip(COLUMN_NAMES, X.T, strict=True):
         field, _, category = column.partition("=")
         if field == _CATEGORY:

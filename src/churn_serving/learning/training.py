@@ -1,11 +1,11 @@
 """Train the churn model: compare candidates, pick one honestly, measure it on unseen customers.
 
-A fifth of the customers is held out: by lot, or the latest where the table has a time. On the rest,
-every candidate is cross-validated on the same folds. A candidate whose probabilities do not mean
-what they say gets a sigmoid fitted on top of it. The simplest candidate within one standard error of
-the best log-loss is chosen, its decision threshold tuned on out-of-fold probabilities and the model
-fitted. The held-out customers are scored once, by the very model that is registered. All rows of a
-customer are on one side of each split.
+A fifth of the customers is held out: by lot, or the latest where the table has a time. On the
+rest, every candidate is cross-validated on the same folds. A candidate whose probabilities do not
+mean what they say gets a sigmoid fitted on top of it. The simplest candidate within one standard
+error of the best log-loss is chosen, its decision threshold tuned on out-of-fold probabilities and
+the model fitted. The held-out customers are scored once, by the very model that is registered. All
+rows of a customer are on one side of each split.
 
 The label is a snapshot: who had left when the table was made. It says nothing of when.
 """
@@ -85,7 +85,8 @@ REPEATS: Final = 3
 TEST_SHARE: Final = 0.2
 BOOTSTRAP_SAMPLES: Final = 1000
 MIN_CUSTOMERS: Final = 10
-"""Of each label, so that, with a fifth held out, every fold has both."""
+"""Of each label; with a fifth held out, ``MIN_TRAINED`` are left, so that every fold has both."""
+MIN_TRAINED: Final = 8
 
 LABEL_MEANING: Final = (
     "Whether the customer had left when the table was made. A snapshot without a horizon: it does "
@@ -207,13 +208,13 @@ class _Run:
 
     def __init__(self, dataset: Dataset, seed: int, progress: Progress | None) -> None:
         self.customers = customers_of(dataset)
-        _require(self.customers, "The table has")
+        _require(self.customers, MIN_CUSTOMERS, "The table has")
         self.dataset, self.seed, self.progress = dataset, seed, progress
         self.done = self.steps = 0
         self.split = self._split()
         self.X, self.y, self.of_row = self._rows(self.split.train)
         self.seen = number_customers(self.of_row, self.y)
-        _require(self.seen, "What is left to train on has")
+        _require(self.seen, MIN_TRAINED, "What is left to train on has")
         self.repeats = REPEATS if len(self.y) < _LARGE else 1
         self.folds = folds(self.seen, parts=FOLDS, repeats=self.repeats, seed=seed)
         # What the bootstrap needs; the number of samples is looked up late, for the tests.
@@ -228,9 +229,7 @@ class _Run:
         candidate, chosen = compared[at]
         fitted = fit(candidate, self.X, self.y, self.seed, self.of_row)
         self._step(f"fitting {candidate.name}")
-        threshold = best_threshold(
-            self.y, chosen.probabilities, self.seen.of_row, **self.resampled
-        )
+        threshold = best_threshold(self.y, chosen.probabilities, self.seen.of_row, **self.resampled)
         validations = tuple(validation for _, validation in compared)
         result = self._measured(candidate, fitted, threshold, validations, champion)
         self._step("measuring on held-out customers")
@@ -261,7 +260,8 @@ class _Run:
 
     def _raw(self, rows: Indices) -> pd.DataFrame | None:
         """Return all columns of some rows, if the table was a raw one."""
-        raw: pd.DataFrame | None = self.dataset.take(rows).raw
+        take = getattr(self.dataset, "take", None)
+        raw: pd.DataFrame | None = None if take is None else take(rows).raw
         return raw
 
     def _best_calibrated(self, candidate: Candidate) -> tuple[Candidate, CrossValidation]:
@@ -374,7 +374,7 @@ class _Run:
         champion: Champion | None,
     ) -> tuple[Verdict, ...]:
         found = [
-            gates.enough(y),
+            gates.enough(y, of_row),
             gates.skill(y, probabilities, float(self.y.mean()), of_row, **self.resampled),
             gates.leak(self.X, self.y, X, y, seed=self.seed),
         ]
@@ -428,13 +428,13 @@ class _Run:
         return {"fields": cost_of_fields(raw, self.X[rows], y, parts, seed=self.seed)}
 
 
-def _require(customers: Customers, what: str) -> None:
+def _require(customers: Customers, least: int, what: str) -> None:
     """Refuse to train on fewer customers than the folds need."""
     left, stayed = int(customers.left.sum()), int(customers.stayed.sum())
-    if min(left, stayed) < MIN_CUSTOMERS:
+    if min(left, stayed) < least:
         raise DataError(
-            f"{what} {left} customers who left and {stayed} customers who stayed: training needs at "
-            f"least {MIN_CUSTOMERS} of each."
+            f"{what} {left} customers who left and {stayed} customers who stayed: training needs "
+            f"at least {least} of each."
         )
 
 
