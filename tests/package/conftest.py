@@ -15,10 +15,10 @@ from threadpoolctl import threadpool_limits
 
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
 from churn_serving.learning import training
-from churn_serving.learning.candidates import CLASSIFIER, SCALER, fit
+from churn_serving.learning.candidates import CANDIDATES, CLASSIFIER, SCALER, fit
 from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
 from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import CANDIDATES, TrainingResult, train
+from churn_serving.learning.training import TrainingResult, train
 from churn_serving.schema import EXAMPLE, Customer
 from tests.package.tables import table_of
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.training import Candidate
+    from churn_serving.learning.candidates import Candidate
 
 SLICE_ROWS = 400
 

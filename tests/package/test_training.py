@@ -17,12 +17,17 @@ from sklearn.preprocessing import StandardScaler
 
 from churn_serving.errors import DataError
 from churn_serving.learning import candidates, training
-from churn_serving.learning.candidates import Candidate, churn_probabilities
+from churn_serving.learning.candidates import (
+    CANDIDATES,
+    KINDS,
+    Candidate,
+    churn_probabilities,
+)
 from churn_serving.learning.compile import compile_model
 from churn_serving.learning.fingerprints import fingerprints, seen
 from churn_serving.learning.selection import corrected_standard_error, simplest
 from churn_serving.learning.splits import customers_of, hold_out
-from churn_serving.learning.training import CANDIDATES, KINDS, Champion, train
+from churn_serving.learning.training import Champion, train
 from tests.package.tables import rows_of, table_of
 
 if TYPE_CHECKING:
@@ -221,7 +226,8 @@ def test_training_leaves_the_candidates_unfitted(small: Dataset) -> None:
 def _losses(mean: float, *differences: float) -> FloatArray:
     """Return fold losses that rise and fall alike, and differ by a little."""
     folds: FloatArray = np.array([0.30, 0.50, 0.40, 0.35, 0.45])
-    return folds - 0.40 + mean + np.array(differences or [0.0] * 5)
+    folds += mean - 0.40 + np.array(differences or [0.0] * 5)
+    return folds
 
 
 @pytest.mark.parametrize(

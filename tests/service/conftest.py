@@ -11,10 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from churn_serving.http.keys import key_digests
-from churn_serving.learning.candidates import SCALER, fit
+from churn_serving.learning.candidates import CANDIDATES, SCALER, fit
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import CANDIDATES
 from churn_serving.settings import Settings
 
 if TYPE_CHECKING:

@@ -16,10 +16,9 @@ import httpx2
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
-from churn_serving.learning.candidates import SCALER, fit
+from churn_serving.learning.candidates import CANDIDATES, SCALER, Candidate, fit
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import CANDIDATES, Candidate
 from churn_serving.model.artifact import load_artifact
 from tests.tools import free_port
 

@@ -70,13 +70,9 @@ if TYPE_CHECKING:
     from churn_serving.learning.splits import Indices
 
 __all__ = [
-    "CANDIDATES",
-    "KINDS",
     "LABEL_MEANING",
-    "Candidate",
     "Champion",
     "CrossValidation",
-    "Estimate",
     "TrainingResult",
     "train",
 ]
