@@ -16,6 +16,8 @@ endif
 # From the command line only.
 TARGET =
 SERVERS =
+SIGN_KEY =
+SKLEARN =
 
 export BENTOML_DO_NOT_TRACK ?= True
 COMMA := ,
@@ -24,21 +26,27 @@ export no_proxy := $(patsubst %,%$(COMMA),$(or $(no_proxy),$(NO_PROXY)))localhos
 export NO_PROXY := $(no_proxy)
 
 BIN := $(VENV)/bin
-# Each lock is installed on those before it, and leaves a stamp: .installed holds the first three.
+# Each lock is installed on those before it, and leaves a stamp: .installed holds the first four.
 STAMP := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+BOOSTERS := $(VENV)/.installed-boosters
 TEST := $(VENV)/.installed-test
 LOAD := $(VENV)/.installed-load
 BENCH := $(VENV)/.installed-bench
 # Bytecode is written for what is imported, when it is: to compile everything takes half of the time.
 PIP := $(BIN)/pip install --disable-pip-version-check --no-compile
-BASE := runtime train build
+BASE := runtime sklearn train build
 # The model that CHURN_MODEL_TAG names, or the default one.
 TRAIN_IF_MISSING = $(BIN)/python train_and_save.py --if-missing \
 	$(if $(CHURN_MODEL_TAG),--name $(firstword $(subst :, ,$(CHURN_MODEL_TAG))))
 PYTEST := $(BIN)/pytest
 # The Bento that `make bento` built last.
 BENTO := build/bento.tag
+WITH_SKLEARN := $(if $(filter-out 0,$(SKLEARN)),--sklearn)
+ifneq ($(WITH_SKLEARN),)
+# The Bento is tried before it is in the image. Whoever runs the image still has to allow it.
+export CHURN_ALLOW_PICKLE := true
+endif
 SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
@@ -58,8 +66,8 @@ serve: $(STAMP) ## Train if the store has no model, then serve on PORT (HOST=0.0
 	$(SAY) 'Starting; it says Ready when it is (stop: Ctrl-C)'
 	@exec $(BIN)/bentoml serve service.py:ChurnService --host $(HOST) --port $(PORT)
 
-train: $(STAMP) ## Train on the public Telco data, or ARGS='--data FILE', and register the model
-	@$(BIN)/python train_and_save.py $(ARGS)
+train: $(STAMP) ## Train on the public Telco data, or ARGS='--data FILE'; register the model (SIGN_KEY=FILE signs it)
+	@$(BIN)/python train_and_save.py $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)') $(ARGS)
 
 api-key: ## Make an API key, and the digest that the service needs of it
 	@$(PYTHON) -c 'import hashlib, secrets; key = secrets.token_urlsafe(32); \
@@ -103,14 +111,14 @@ bento: $(STAMP) ## Build the Bento of the latest model, or of CHURN_MODEL_TAG's,
 	@$(TRAIN_IF_MISSING)
 	@$(BIN)/python deploy/bento.py --write-tag $(BENTO)
 
-image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah)
-	@$(BIN)/python deploy/container/image.py build --bento "$$(cat $(BENTO))"
+image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah; SKLEARN=1 for a pickled model)
+	@$(BIN)/python -m deploy.container.image build --bento "$$(cat $(BENTO))" $(WITH_SKLEARN)
 
 image-bentoml: bento ## The same with bentoml containerize: more than twice the size
-	@$(BIN)/python deploy/container/image.py containerize --bento "$$(cat $(BENTO))"
+	@$(BIN)/python -m deploy.container.image containerize --bento "$$(cat $(BENTO))"
 
 image-test: image $(DEV) ## Run the image hardened, and check what it does
-	@$(BIN)/python deploy/container/image.py test
+	@$(BIN)/python -m deploy.container.image test $(WITH_SKLEARN)
 
 dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
 	@$(BIN)/python -m deploy.grafana.dashboard
@@ -146,7 +154,10 @@ $(STAMP): $(BASE:%=requirements/%.txt) requirements/data.txt pyproject.toml
 	@touch $@
 
 $(DEV): $(STAMP)
+$(BOOSTERS): $(STAMP)
 $(TEST) $(LOAD) $(BENCH): $(DEV)
+# Models of theirs are registered in tests.
+$(TEST): $(BOOSTERS)
 $(VENV)/.installed-%: requirements/%.txt
 	$(SAY) 'Installing what requirements/$*.txt adds'
 	@$(PIP) --quiet --require-hashes -r requirements/$*.txt

@@ -24,8 +24,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from churn_serving.errors import ChurnServingError, ModelForeignError, ModelNotFoundError
-from churn_serving.model.artifact import MODEL_NAME, find_model
+from churn_serving.errors import (
+    ChurnServingError,
+    ModelError,
+    ModelNotFoundError,
+    ModelStoreError,
+)
+from churn_serving.model.artifact import MODEL_NAME, Trust, load_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -103,10 +108,13 @@ def _train_and_save(options: argparse.Namespace) -> str:
 
 def _registered(name: str) -> str | None:
     try:
-        return find_model(f"{name}:latest").tag
+        # Whether a pickled model may be served is decided where it is.
+        return load_artifact(f"{name}:latest", Trust(allow_pickle=True)).tag
     except ModelNotFoundError:
         return None
-    except ModelForeignError as error:
+    except ModelStoreError:
+        raise
+    except ModelError as error:
         console.print(f"{escape(str(error))} A new one is trained beside it.", soft_wrap=True)
         return None
 

@@ -23,18 +23,19 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.errors import BenchmarkError
-from bench.harness import chart, report, soak
+from bench.harness import chart, report, rest, soak
 from bench.harness.commit import server_of_commit
 from bench.harness.comparison import Absence, compare
 from bench.harness.environment import install
-from bench.harness.facts import facts
+from bench.harness.facts import facts, sentence
 from bench.harness.stand import Bench
 from bench.harness.visit import Plan
 from bench.harness.workload import make_workload
+from bench.kinds import KINDS, LOGISTIC, MODELS
 from bench.process import CLIENT_CPU, pinned, require_cores, require_program
+from bench.servers.empty import EMPTY
 from bench.servers.ours import OURS
 from bench.servers.registry import ALL, SERVERS, chosen
-from bench.servers.server import MODELS
 from bench.tables import markdown, print_tables
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from bench.servers.server import Server
 
+REST_ROUNDS: Final = 7
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
 
@@ -53,13 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        require_program("wrk", "wrk")
-        if not options.quick:
+        if not options.rest:
+            require_program("wrk", "wrk")
+        if not (options.rest or options.quick):
             require_program("h2load", "nghttp2-client")
         require_cores()
         (options.output / "logs").mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, pinned({CLIENT_CPU}):
-            return (_soak if options.soak else _compare)(options, Path(folder))
+            run = _rest if options.rest else _soak if options.soak else _compare
+            return run(options, Path(folder))
     except BenchmarkError as error:
         Console(stderr=True, soft_wrap=True).print(f"[red]error:[/red] {escape(str(error))}")
         return FAILED
@@ -69,14 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(options: argparse.Namespace, folder: Path) -> int:
-    servers = chosen(options.servers)
-    if options.against and OURS not in servers:
-        servers.insert(0, OURS)
-    for number, commit in enumerate(options.against):
-        with console.status(f"Training at {commit}"):
-            servers.insert(1, server_of_commit(commit, folder / f"commit-{number}"))
     absences: list[Absence] = []
-    bench = _bench(options, servers, folder, absences)
+    bench = _bench(options, _servers(options, folder), folder, absences)
     machine = facts()
     plan = Plan(
         options.rounds or (1 if options.quick else 3),
@@ -102,6 +100,25 @@ def _compare(options: argparse.Namespace, folder: Path) -> int:
     return FAILED if comparison.errors or comparison.absences else 0
 
 
+def _rest(options: argparse.Namespace, folder: Path) -> int:
+    options.servers = options.servers or [OURS.name, EMPTY.name]
+    options.model = options.model or [LOGISTIC]
+    absences: list[Absence] = []
+    bench = _bench(options, _servers(options, folder), folder, absences)
+    machine = facts()
+    rounds = options.rounds or REST_ROUNDS
+    with _telling() as tell:
+        found = rest.rest(bench, rounds, absences, tell)
+    tables = list(rest.tables(found))
+    print_tables(console, tables, bold=OURS.title)
+    output: Path = options.output
+    _write_json(output / "rest.json", rest.document(found, machine))
+    text = "\n\n".join(["# At rest", sentence(machine), rest.introduction(rounds)])
+    (output / "rest.md").write_text(f"{text}\n{markdown(tables)}")
+    console.print(f"Written to {output}: rest.json, rest.md, logs", highlight=False)
+    return FAILED if found.absences else 0
+
+
 def _soak(options: argparse.Namespace, folder: Path) -> int:
     absences: list[Absence] = []
     bench = _bench(options, chosen(options.servers or [OURS.name]), folder, absences)
@@ -115,6 +132,22 @@ def _soak(options: argparse.Namespace, folder: Path) -> int:
         console.print(f"Written to {file}", highlight=False)
         errors += result.paced.errors
     return FAILED if errors else 0
+
+
+def _servers(options: argparse.Namespace, folder: Path) -> list[Server]:
+    """Return those that are asked for, and those of other commits."""
+    servers = chosen(options.servers)
+    if options.against and OURS not in servers:
+        servers.insert(0, OURS)
+    models = options.model or MODELS
+    for number, commit in enumerate(options.against):
+        with console.status(f"Training at {commit}"):
+            other = server_of_commit(commit, folder / f"commit-{number}", models)
+        servers.insert(1, other)
+        if left_out := [model for model in models if model not in other.models]:
+            told = f"{other.title} cannot serve {', '.join(left_out)}."
+            console.print(told, highlight=False)
+    return servers
 
 
 def _bench(
@@ -132,9 +165,9 @@ def _bench(
             else:
                 told = f"{server.title}: {server.needs[0]} {found.version}, {found.size_mb:,.0f} MB"
         console.print(told, highlight=False)
-    with console.status("Training the models"):
-        workload = make_workload(folder)
     models = options.model or MODELS
+    with console.status("Training the models"):
+        workload = make_workload(folder, models)
     return Bench(servers, models, environments, workload, folder, options.output / "logs")
 
 
@@ -175,10 +208,14 @@ def _parser() -> argparse.ArgumentParser:
         "--model",
         action="append",
         default=[],
-        choices=MODELS,
-        help="only this model (default: both)",
+        choices=KINDS,
+        metavar="MODEL",
+        help="only this model; may be repeated; only ours and tuned FastAPI serve all of them "
+        f"(default: {' and '.join(MODELS)}; the others: {', '.join(KINDS[len(MODELS) :])})",
     )
-    parser.add_argument("--rounds", type=_count, metavar="N", help="default: 3, quick: 1")
+    parser.add_argument(
+        "--rounds", type=_count, metavar="N", help=f"default: 3, quick: 1, at rest: {REST_ROUNDS}"
+    )
     parser.add_argument(
         "--seconds", type=_count, metavar="N", help="for each load (default: 3, quick: 2)"
     )
@@ -200,6 +237,13 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("results", "bench"),
         metavar="FOLDER",
         help="default: %(default)s",
+    )
+    resting = parser.add_argument_group("at rest", "Instead, servers are started and not loaded.")
+    resting.add_argument(
+        "--rest",
+        action="store_true",
+        help=f"seconds to ready and memory, as multiples of an empty BentoML service "
+        f"(default: the servers {OURS.name} and {EMPTY.name}, the model {LOGISTIC})",
     )
     soaking = parser.add_argument_group("soak", "Instead, one server after the other for longer.")
     soaking.add_argument(

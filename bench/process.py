@@ -44,7 +44,7 @@ START_SECONDS: Final = 60
 STOP_SECONDS: Final = 45  # longer than the service drains
 _ANSWER_SECONDS: Final = 10
 _LOG_LINES: Final = 15
-_READY_INTERVAL_SECONDS: Final = 0.05
+_READY_INTERVAL_SECONDS: Final = 0.01
 _MARK: Final = "BENCH_MARK"
 _OK: Final = 200
 
@@ -73,12 +73,15 @@ class Running:
         port: Where it answers.
         process: What was started; others may belong to it.
         mark: In the environment of each of its processes, wherever they are in the tree.
+        started: When, by ``time.monotonic``: a process's own time of birth counts from that of the
+            machine, which is known to the second.
     """
 
     name: str
     port: int
     process: psutil.Process
     mark: str
+    started: float
 
     @property
     def origin(self) -> str:
@@ -102,11 +105,19 @@ class Running:
         It is their proportional share (PSS): a page that processes share is divided among them, so
         that a supervisor and its workers count what they share once.
         """
-        pss = 0
+        return sum(self.pss_mb_apart())
+
+    def pss_mb_apart(self) -> tuple[float, float]:
+        """Return the same for the process that was started, and for all others together."""
+        first, others = 0, 0
         for process in _marked(self.mark):
             with suppress(OSError):  # it has ended just now
-                pss += pss_bytes(process.pid)
-        return pss / 1e6
+                pss = pss_bytes(process.pid)
+                if process.pid == self.process.pid:
+                    first += pss
+                else:
+                    others += pss
+        return first / 1e6, others / 1e6
 
     def post(self, path: str, body: bytes) -> bytes:
         """Post one JSON document and return the answer.
@@ -177,6 +188,7 @@ def launched(
     """
     mark = uuid4().hex
     with log.open("wb") as output, pinned(cpus):
+        now = time.monotonic()
         started = subprocess.Popen(
             command,
             cwd=folder,
@@ -185,7 +197,7 @@ def launched(
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C must end the load before the server
         )
-    here = Running(name, port, psutil.Process(started.pid), mark)
+    here = Running(name, port, psutil.Process(started.pid), mark, now)
     try:
         try:
             here.wait_until_ready(is_ready, seconds)

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-CHAIN: Final = ("runtime", "train", "build", "dev")
+CHAIN: Final = ("runtime", "sklearn", "train", "build", "dev")
 # Each lock and those that it is installed on, in the order in which they are compiled.
 BELOW: Final = {
     **{name: CHAIN[:number] for number, name in enumerate(CHAIN)},
+    "boosters": ("runtime", "sklearn", "train"),
     **dict.fromkeys(("test", "load", "bench"), CHAIN),
 }
+# Those that are extras of the package; the others but the first are groups.
+EXTRAS: Final = ("sklearn", "train", "boosters")
 # The bench's servers have locks of their own, with our versions of what the model is made of.
 SERVERS: Final = sorted(HERE.parent.glob("bench*/*/*/requirements.in"))
+MADE_OF: Final = ("runtime", "sklearn", "train")
 MODEL: Final = re.compile(r"(?m)^(?:cloudpickle|joblib|numpy|scikit-learn|scipy)==[^\\\n]+")
 # The line of a pin, and below it its hashes and what wants it.
 PIN: Final = re.compile(r"(?m)^(\w.*)((?:\n .*)*)")
@@ -45,8 +49,9 @@ def header(lock: Path) -> str:
 
 
 def model() -> str:
-    """Return our pins of what the model is made of."""
-    return "\n".join(MODEL.findall((HERE / "runtime.txt").read_text()))
+    """Return our pins of what a model is trained with, and its arrays are computed with."""
+    locks = "".join((HERE / f"{name}.txt").read_text() for name in MADE_OF)
+    return "\n".join(sorted(MODEL.findall(locks)))
 
 
 def compile_lock(lock: Path, arguments: list[str], bounds: str, below: str = "") -> None:
@@ -69,8 +74,10 @@ def main(options: list[str]) -> None:
     """Compile all of them; the options are uv's."""
     done: dict[str, str] = {}
     for name, others in BELOW.items():
-        wanted = [] if name == "runtime" else ["--extra", "train"]
-        wanted += [] if name in {"runtime", "train"} else ["--group", name]
+        # Whose extra is not named has what training needs.
+        extra = name if name in EXTRAS else "train"
+        wanted = [] if name == "runtime" else ["--extra", extra]
+        wanted += [] if name in {"runtime", *EXTRAS} else ["--group", name]
         lock, below = HERE / f"{name}.txt", "".join(done[other] for other in others)
         # Test, load and bench may be installed together, though none is below another.
         compile_lock(lock, ["pyproject.toml", *wanted, *options], "".join(done.values()), below)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
+from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import RegisteredModel
+from churn_serving.model.portable import Linear, Manifest, Members
 from churn_serving.runtime.state import ServiceState
 from churn_serving.telemetry.exposition import Exchange
 from churn_serving.telemetry.metrics import Family, Histogram, Metrics, Sample
@@ -15,7 +18,16 @@ __all__ = ["MODEL", "Clock", "circuit_breaker", "count_of", "sample_of", "servic
 
 
 MODEL: Final = RegisteredModel(
-    tag="churn:v1", threshold=0.5, metadata={"estimator": "LogisticRegression"}
+    manifest=Manifest(
+        tag="churn:v1",
+        threshold=0.5,
+        columns=COLUMN_NAMES,
+        files={},
+        model=Members(members=(Linear(bias=0.0, link="logistic"),)),
+        metadata={"estimator": "LogisticRegression"},
+    ),
+    folder=Path("nowhere"),
+    sha256="0" * 64,
 )
 """What the store would say of a model that is not there."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bench.harness.visit import MANY, ONE
+from bench.kinds import KINDS
 from bench.servers.ours import OURS
-from bench.servers.server import MODELS, PREDICT
+from bench.servers.server import PREDICT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +40,7 @@ class Panel(NamedTuple):
 def panels(comparison: Comparison) -> list[list[Panel]]:
     """Return a row for each model."""
     rows = []
-    for model in MODELS:
+    for model in KINDS:
         rate, cpu, lone = (
             {
                 one.server.title: value

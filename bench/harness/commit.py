@@ -7,11 +7,13 @@ import tarfile
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchmarkError
-from bench.harness.workload import train_models
+from bench.harness.workload import register_models, train_models
+from bench.kinds import MODELS
 from bench.process import ROOT
 from bench.servers.ours import of_commit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.servers.server import Server
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["server_of_commit"]
 
 
-def server_of_commit(commit: str, folder: Path) -> Server:
+def server_of_commit(commit: str, folder: Path, models: Sequence[str]) -> Server:
     """Unpack a commit into ``folder``, let it train its own models, and return its service.
+
+    It is asked for those of ``models`` that it can serve.
 
     The training runs in the environment of the bench, the service in that of the commit's lock.
 
@@ -35,8 +39,10 @@ def server_of_commit(commit: str, folder: Path) -> Server:
     with tarfile.open(archive) as packed:
         packed.extractall(root, filter="data")
     home = folder / "bentoml"
-    train_models(home, root)
-    return of_commit(name, root, home)
+    train_models(home, root, models)
+    further = register_models(home, root, (model for model in models if model not in MODELS))
+    served = tuple(model for model in models if model in MODELS or model in further)
+    return of_commit(name, root, home, served)
 
 
 def _git(*arguments: str) -> str:

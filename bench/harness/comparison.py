@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 from bench.errors import BenchmarkError
 from bench.harness.visit import MANY, measure
 from bench.servers.server import PREDICT
+from bench.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from bench.harness.stand import Bench
     from bench.harness.visit import Plan, Visit
     from bench.load.wrk import Sample
     from bench.servers.server import Server
 
-__all__ = ["Absence", "Comparison", "Seen", "compare", "middle"]
+__all__ = ["Absence", "Comparison", "Seen", "compare", "middle", "not_measured"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,24 @@ class Absence:
     model: str | None
     round: int | None
     reason: str
+
+
+def not_measured(absences: Sequence[Absence]) -> Iterator[Table]:
+    """Yield the table of the absences, if there are any."""
+    if absences:
+        yield Table(
+            "Not measured",
+            ("server", "model", "round", "why"),
+            [
+                (
+                    one.server,
+                    one.model or "all",
+                    "all" if one.round is None else str(one.round),
+                    " ".join(one.reason.split()),
+                )
+                for one in absences
+            ],
+        )
 
 
 def middle(values: Iterable[float | None]) -> float | None:

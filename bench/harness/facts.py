@@ -6,19 +6,24 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psutil
 
-__all__ = ["facts"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["facts", "sentence"]
 
 _PACKAGES: Final = (
     "churn-serving",
     "bentoml",
     "fastapi",
     "httptools",
+    "lightgbm",
     "numpy",
     "prometheus-fastapi-instrumentator",
     "pydantic",
@@ -27,6 +32,7 @@ _PACKAGES: Final = (
     "starlette",
     "uvicorn",
     "uvloop",
+    "xgboost-cpu",
 )
 
 
@@ -42,8 +48,23 @@ def facts() -> dict[str, object]:
         "python": platform.python_version(),
         "wrk": _said("wrk", "-v").partition("Copyright")[0].strip(),
         "h2load": _said("h2load", "--version"),
-        "packages": {package: importlib.metadata.version(package) for package in _PACKAGES},
+        "packages": dict(_versions()),
     }
+
+
+def sentence(facts: Mapping[str, Any]) -> str:
+    """Return the same for people."""
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    return (
+        f"{facts['date']}, {facts['cpu']} ({facts['cores']} cores), Python {facts['python']}, "
+        f"{packages}, {facts['wrk']}, {facts['h2load']}."
+    )
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for package in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # a booster's library is optional
+            yield package, importlib.metadata.version(package)
 
 
 def _cpu() -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.harness.comparison import middle
-from bench.harness.stand import TOLERANCE
-from bench.harness.targets import outcomes
+from bench.harness.comparison import middle, not_measured
+from bench.harness.facts import sentence
+from bench.harness.targets import outcomes, promises
 from bench.harness.visit import MANY, ONE
+from bench.kinds import KINDS, LOGISTIC, XGBOOST, tolerance
 from bench.load.overload import CONNECTIONS, FACTOR
 from bench.load.stop import CALLERS, PATIENCE_SECONDS
 from bench.servers.ours import OURS
-from bench.servers.server import BATCH, MODELS, PREDICT, PREDICT_V1
+from bench.servers.server import BATCH, PREDICT, PREDICT_V1
 from bench.tables import Table
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["document", "introduction", "tables"]
 
 UNDISTURBED: Final = 0.9
-_MET: Final = {True: "met", False: "MISSED"}
 
 
 def document(comparison: Comparison, plan: Plan, *, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,24 +58,22 @@ def document(comparison: Comparison, plan: Plan, *, facts: Mapping[str, Any]) ->
 
 def introduction(comparison: Comparison, plan: Plan, *, facts: Mapping[str, Any]) -> list[str]:
     """Return paragraphs: on what machine, how, and what disturbed it."""
-    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    machine = (
-        f"{facts['date']}, {facts['cpu']} ({facts['cores']} cores), Python {facts['python']}, "
-        f"{packages}, {facts['wrk']}, {facts['h2load']}."
-    )
+    told = f"{tolerance(LOGISTIC):g}"
+    if XGBOOST in comparison.bench.models:
+        told += f" ({XGBOOST}, which sums in float32: {tolerance(XGBOOST):g})"
     method = (
         "One core for the server with all its processes, another for the client; medians of "
         f"{plan.rounds} alternating rounds of {plan.seconds:g} s for each load. CPU is "
         "that of all the server's processes, memory their proportional share (PSS). Before it was "
-        "measured, each server's answers were found equal to scikit-learn's `predict_proba` to "
-        f"{TOLERANCE:g}."
+        "measured, each server's answers were found equal to the estimator's own `predict_proba` "
+        f"to {told}."
     )
-    return [machine, method, _errors(comparison)]
+    return [sentence(facts), method, _errors(comparison)]
 
 
 def tables(comparison: Comparison, plan: Plan) -> Iterator[Table]:
     """Yield the tables."""
-    for model in MODELS:
+    for model in KINDS:
         if seen := comparison.of(model):
             ours = next((one for one in seen if one.server.name == OURS.name), None)
             for route in (PREDICT.name, PREDICT_V1.name, BATCH.name):
@@ -90,26 +88,8 @@ def tables(comparison: Comparison, plan: Plan) -> Iterator[Table]:
     ]
     if costs:
         yield Table("What it takes", _COSTS, costs)
-    if comparison.absences:
-        yield Table(
-            "Not measured",
-            ("server", "model", "round", "why"),
-            [
-                (
-                    one.server,
-                    one.model or "both",
-                    str(one.round or "all"),
-                    " ".join(one.reason.split()),
-                )
-                for one in comparison.absences
-            ],
-        )
-    if targets := outcomes(comparison):
-        yield Table(
-            "Targets",
-            ("target", "wanted", "measured", ""),
-            [(one.title, one.wanted, one.measured, _MET[one.met]) for one in targets],
-        )
+    yield from not_measured(comparison.absences)
+    yield from promises(outcomes(comparison))
 
 
 _SPEED: Final = (
@@ -218,7 +198,7 @@ def _costs(comparison: Comparison, server: Server) -> tuple[str, ...]:
     environment = comparison.bench.environments[server.name]
     # The model makes no difference here that is worth a table of its own.
     seen = next(
-        (one for model in MODELS for one in comparison.of(model) if one.server is server), None
+        (one for model in KINDS for one in comparison.of(model) if one.server is server), None
     )
     figures = (
         (lambda visit: visit.ready_seconds, ".1f"),
@@ -240,16 +220,16 @@ def _costs(comparison: Comparison, server: Server) -> tuple[str, ...]:
 def _errors(comparison: Comparison) -> str:
     samples = [told for visit in comparison.visits for told in visit.samples]
     requests = sum(told.sample.requests for told in samples)
-    sentence = f"{requests:,} requests, {comparison.errors} errors."
+    told = f"{requests:,} requests, {comparison.errors} errors."
     many = [told.sample for told in samples if told.connections == MANY]
     disturbed = sum(sample.busy < UNDISTURBED for sample in many)
     if disturbed:
-        sentence += (
+        told += (
             f" In {disturbed} of {len(many)} runs with {MANY} connections the server got less than "
             f"{UNDISTURBED:.0%} of its core, so something else ran there: trust the CPU time, not "
             "the rates."
         )
-    return sentence
+    return told
 
 
 def _cpu_us(sample: Sample) -> float:

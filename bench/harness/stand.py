@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import from_json
 
 from bench.errors import BenchmarkError
+from bench.kinds import tolerance
 from bench.process import ROOT, free_port, launched
 from bench.servers.server import Site
 
@@ -23,14 +24,12 @@ if TYPE_CHECKING:
     from bench.process import Running
     from bench.servers.server import Route, Server
 
-__all__ = ["TOLERANCE", "Bench", "Stand"]
-
-TOLERANCE: Final = 1e-9
+__all__ = ["Bench", "Stand"]
 
 _START_SECONDS: Final = 180
 _SPARE_PORTS: Final = 3
 # Settings of the person who runs this must not leak into what is compared.
-_NOT_PASSED_ON: Final = ("CHURN_", "BENTOML_", "BENCH_", "PROMETHEUS_")
+_NOT_PASSED_ON: Final = ("CHURN_", "BENTOML_", "BENCH_", "PROMETHEUS_", "PYTHON")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +152,10 @@ class Stand:
             raise ConnectionError(f"not a prediction: {answer[:200]!r}") from None
 
     def check(self, here: Running) -> float | None:
-        """Compare the answers with scikit-learn's and return the largest difference.
+        """Compare the answers with the estimator's own and return the largest difference.
 
         Raises:
-            BenchmarkError: They differ by more than ``TOLERANCE``.
+            BenchmarkError: They differ by more than the kind of model may.
         """
         if self.server.constant:
             return None
@@ -166,8 +165,8 @@ class Stand:
                 answered = self.ask(here, route, asked.body)
                 for got, wanted in zip(answered, asked.churn, strict=True):
                     worst = max(worst, abs(got - wanted))
-        if not worst <= TOLERANCE:
+        if not worst <= tolerance(self.model):
             raise BenchmarkError(
-                f"The answers differ from scikit-learn's by up to {worst:.1e}: not measured."
+                f"The answers differ from the estimator's by up to {worst:.1e}: not measured."
             )
         return worst

@@ -22,13 +22,14 @@ if TYPE_CHECKING:
     from bench.process import Running
     from bench.servers.server import Route, Server
 
-__all__ = ["MANY", "ONE", "Plan", "Told", "Visit", "measure"]
+__all__ = ["IDLE_SECONDS", "MANY", "ONE", "Plan", "Told", "Visit", "measure"]
 
 ONE: Final = 1
 MANY: Final = 32
 WARM_UP_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 2
+"""After the start, before the memory at rest is measured."""
 
-_IDLE_SECONDS: Final = 2
 _RECOVERY_SECONDS: Final = 30
 
 
@@ -77,7 +78,7 @@ class Visit:
         processes: How many there are.
         idle_mb: Memory of all its processes after that (PSS), in 10^6 bytes.
         used_mb: The same after the loads.
-        largest_difference: From scikit-learn's probabilities; None for a constant answer.
+        largest_difference: From the estimator's own probabilities; None for a constant answer.
         samples: As many requests as it takes.
         paced: At the rate that all are given.
         overload: At twice the rate that it takes.
@@ -134,9 +135,9 @@ def measure(stand: Stand, plan: Plan, number: int, say: Callable[[str], object])
     bodies, body = stand.bodies(first), stand.asked(first)[0].body
     tell("starts")
     with stand.serving() as here:
-        ready_seconds = time.time() - here.process.create_time()
+        ready_seconds = time.monotonic() - here.started
         worst = stand.check(here)
-        time.sleep(_IDLE_SECONDS)
+        time.sleep(IDLE_SECONDS)
         idle_mb, processes = here.pss_mb(), here.usage().processes
         samples = []
         for route, connections in plan.loads(server):

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import to_json
 
 from bench.errors import BenchmarkError
+from bench.kinds import MODELS
 from bench.load import CUSTOMERS
 from bench.process import ROOT
-from bench.servers.server import MODELS
 from churn_serving.schema import Customer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from bench.servers.server import Route
@@ -30,6 +30,7 @@ __all__ = [
     "customers",
     "make_workload",
     "model_name",
+    "register_models",
     "train_models",
 ]
 
@@ -47,7 +48,7 @@ class Model:
         tag: In the model store.
         scorer: See ``bench.servers.server.Site``.
         pipeline: Likewise.
-        churn: The probability of each customer, by scikit-learn.
+        churn: The probability of each customer, by the estimator's own ``predict_proba``.
     """
 
     tag: str
@@ -90,34 +91,57 @@ def customers() -> tuple[Customer, ...]:
     return tuple(map(Customer.model_validate_json, lines[:: len(lines) // COUNT]))
 
 
-def make_workload(folder: Path) -> Workload:
-    """Train and register the models in a store of their own, and ask scikit-learn.
+def make_workload(folder: Path, models: Sequence[str]) -> Workload:
+    """Train and register these models in a store of their own, and ask scikit-learn.
 
     Raises:
         BenchmarkError: The training failed.
     """
     home = folder / "bentoml"
-    train_models(home, ROOT)
+    train_models(home, ROOT, models)
     exports = folder / "exports"
-    said = json.loads(_run(ROOT, home, "-m", "bench.harness.export", str(exports)))
-    models = {
+    exported = _run(ROOT, home, "-m", "bench.harness.export", str(exports), *models)
+    said = json.loads(exported)
+    made = {
         model: Model(
             told["tag"], exports / model / SCORER, exports / model / PIPELINE, tuple(told["churn"])
         )
         for model, told in said.items()
     }
-    return Workload(home, customers(), models)
+    return Workload(home, customers(), made)
 
 
-def train_models(home: Path, root: Path) -> None:
-    """Let the checkout in ``root`` train and register the models in the store ``home``.
+def train_models(home: Path, root: Path, models: Iterable[str]) -> None:
+    """Let the checkout in ``root`` train and register those that its training script knows.
 
     Raises:
         BenchmarkError: The training failed.
     """
     home.mkdir(parents=True)
-    for model in MODELS:
-        _run(root, home, "train_and_save.py", "--model", model, "--name", model_name(model))
+    for model in models:
+        if model in MODELS:
+            _run(root, home, "train_and_save.py", "--model", model, "--name", model_name(model))
+
+
+def register_models(home: Path, root: Path, models: Iterable[str]) -> list[str]:
+    """Let the checkout in ``root`` register models that its training script does not know.
+
+    Returns:
+        Those that it can serve.
+
+    Raises:
+        BenchmarkError: A registration failed.
+    """
+    return [
+        model
+        for model in models
+        if json.loads(
+            _run(
+                *(ROOT, home, "-m", "bench.kinds.register", model, model_name(model)),
+                package=root / "src",
+            )
+        )
+    ]
 
 
 def model_name(model: str) -> str:
@@ -125,14 +149,21 @@ def model_name(model: str) -> str:
     return f"churn_{model.replace('-', '_')}"
 
 
-def _run(root: Path, home: Path, *arguments: str) -> str:
-    """Run Python in the checkout ``root`` with the store ``home``; return what it prints."""
+def _run(root: Path, home: Path, *arguments: str, package: Path | None = None) -> str:
+    """Run Python in the checkout ``root`` with the store ``home``; return what it prints.
+
+    Args:
+        root: The checkout.
+        home: The store.
+        arguments: Of the interpreter.
+        package: Where ``churn_serving`` is, if not in that checkout.
+    """
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=root,
         env={
             **os.environ,
-            "PYTHONPATH": str(root / "src"),
+            "PYTHONPATH": str(package or root / "src"),
             "BENTOML_HOME": str(home),
             "BENTOML_DO_NOT_TRACK": "True",
         },
@@ -141,5 +172,5 @@ def _run(root: Path, home: Path, *arguments: str) -> str:
         check=False,
     )
     if result.returncode:
-        raise BenchmarkError(f"{arguments[0]} failed:\n{result.stderr.strip()}")
+        raise BenchmarkError(f"{' '.join(arguments[:3])} failed:\n{result.stderr.strip()}")
     return result.stdout

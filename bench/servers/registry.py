@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from bench.errors import BenchmarkError
 from bench.servers import (
     bentoml_untuned,
+    empty,
     fastapi_textbook,
     fastapi_tuned,
     limit,
@@ -34,6 +35,7 @@ SERVERS: Final[dict[str, Server]] = {
     for folder in (
         ours,
         limit,
+        empty,
         starlette,
         fastapi_tuned,
         fastapi_textbook,

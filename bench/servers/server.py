@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from bench.kinds import MODELS
 from churn_serving.features.rows import customer_row
 
 if TYPE_CHECKING:
@@ -15,11 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
-    "LOGISTIC",
-    "MODELS",
     "PREDICT",
     "PREDICT_V1",
-    "TREE",
     "Launch",
     "Route",
     "Server",
@@ -28,11 +26,6 @@ __all__ = [
     "row",
     "tensor",
 ]
-
-LOGISTIC: Final = "logistic"
-TREE: Final = "hist-gradient-boosting"
-MODELS: Final = (LOGISTIC, TREE)
-"""The ``--model`` of train_and_save.py."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +75,13 @@ class Site:
     Attributes:
         python: The interpreter of the server's environment; its commands are beside it.
         folder: Empty at first, for whatever the server reads and writes.
-        scorer: Pickled by value, so that it loads with cloudpickle, numpy, scipy and scikit-learn
-            alone: an object whose ``score(X)`` takes feature rows, float64 of shape ``(n, 13)``,
-            and returns churn probabilities, float64 of shape ``(n,)``, and whose
-            ``score_row(row)`` does so for one. It is the scorer of this project, so that servers
-            that run one's own code differ in the serving only.
-        pipeline: A pickled scikit-learn ``Pipeline`` of the registered scaler and estimator, for
-            servers that run scikit-learn models themselves.
+        scorer: Pickled by value, so that it loads with cloudpickle and numpy alone: an object whose
+            ``score(X)`` takes feature rows, float64 of shape ``(n, 13)``, and returns churn
+            probabilities, float64 of shape ``(n,)``, and whose ``score_row(row)`` does so for one.
+            It is the scorer of this project, so that servers that run one's own code differ in the
+            serving only.
+        pipeline: The pickled scikit-learn ``Pipeline`` of scaler and estimator that BentoML keeps,
+            for servers that run scikit-learn models themselves. (Of a booster: its own classifier.)
         home: The model store, ``BENTOML_HOME``.
         tag: Of the model in it.
         port: Where requests shall be taken, on 127.0.0.1.

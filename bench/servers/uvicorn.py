@@ -21,7 +21,7 @@ TUNED: Final = (
     "--no-server-header",
     "--no-proxy-headers",
 )
-TUNED_NEEDS: Final = ("uvicorn", "uvloop", "httptools", "scikit-learn", "scipy", "cloudpickle")
+TUNED_NEEDS: Final = ("uvicorn", "uvloop", "httptools", "numpy", "cloudpickle")
 
 
 def launch(folder: Path, app: str, *options: str) -> Callable[[Site], Launch]:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 PORT = 3999
 SECONDS = 60
+CHECKED = py_compile.PycInvalidationMode.CHECKED_HASH
+UNCHECKED = py_compile.PycInvalidationMode.UNCHECKED_HASH
 
 
 def serve(bento: str, home: str) -> None:
@@ -65,10 +67,12 @@ def is_ready() -> bool:
         connection.close()
 
 
-def keep_bytecode(folder: Path) -> int:
+def keep_bytecode(folder: Path, code: Path) -> int:
     """Compile what was imported once more, so that it is valid whatever the files' times are.
 
-    Copying an image's layers rounds them, and Python would take all of it for stale.
+    Copying an image's layers rounds them, and Python would take all of it for stale. What lies in
+    the code's folder is compared with its source at each import: a module that is patched, or
+    mounted over ours, takes effect. The libraries' are believed, which is faster.
     """
     written = list(folder.rglob("*.pyc"))
     for bytecode in written:
@@ -81,7 +85,7 @@ def keep_bytecode(folder: Path) -> int:
         py_compile.compile(
             str(source),
             doraise=True,
-            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            invalidation_mode=CHECKED if source.is_relative_to(code) else UNCHECKED,
         )
     return len(written)
 
@@ -93,7 +97,7 @@ def main() -> None:
         raise SystemExit("usage: PYTHONPYCACHEPREFIX=FOLDER python serve_once.py BENTO")
     with tempfile.TemporaryDirectory() as home:
         serve(sys.argv[1], home)
-    print(f"kept the bytecode of {keep_bytecode(Path(prefix))} modules")
+    print(f"kept the bytecode of {keep_bytecode(Path(prefix), Path(sys.argv[1]))} modules")
 
 
 if __name__ == "__main__":

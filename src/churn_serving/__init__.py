@@ -11,9 +11,10 @@ may decide, ``cpus`` how many there are, ``revision`` which commit this is, ``er
 wrong. A module imports only from those to its left::
 
     errors, cpus, revision, settings, context -> schema -> features -> model, telemetry
-    -> learning, inference -> runtime -> http
+    -> learning, inference -> runtime -> http -> cli
 
-``service.py`` puts it all into a BentoML service, ``train_and_save.py`` into a command.
+``service.py`` puts it all into a BentoML service, ``train_and_save.py`` into a command; ``cli`` is
+the command ``churn``, which looks after models.
 """
 
 from __future__ import annotations

@@ -11,14 +11,17 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline, make_pipeline
 from threadpoolctl import threadpool_limits
 
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
 from churn_serving.learning import training
 from churn_serving.learning.candidates import CANDIDATES, CLASSIFIER, SCALER, fit
+from churn_serving.learning.compile import compile_model
 from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
 from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import TrainingResult, train
+from churn_serving.model.scoring import make_scorer
 from churn_serving.schema import EXAMPLE, Customer
 from tests.package.tables import table_of
 
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
     from churn_serving.learning.candidates import Candidate
+    from churn_serving.model.scoring import Scorer
 
 SLICE_ROWS = 400
 
@@ -41,8 +45,19 @@ class Fitted:
 
     def predict_proba(self, X: FloatArray) -> FloatArray:
         """Return what scikit-learn itself says, shape ``(n,)``."""
-        probabilities: FloatArray = self.estimator.predict_proba(self.scaler.transform(X))[:, 1]
+        probabilities: FloatArray = self.pipeline.predict_proba(X)[:, 1]
         return probabilities
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Both, as they are registered."""
+        return make_pipeline(self.scaler, self.estimator)
+
+    @property
+    def scorer(self) -> Scorer:
+        """What serving makes of them."""
+        compiled = compile_model(self.pipeline)
+        return make_scorer(compiled.model, compiled.arrays, len(COLUMN_NAMES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +138,8 @@ def few_bootstrap_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _fitted(candidate: Candidate, dataset: Dataset) -> Fitted:
     pipeline = fit(candidate, dataset.X, dataset.y, 42)
-    return Fitted(pipeline[CLASSIFIER], pipeline[SCALER], dataset.X)
+    scaler, estimator = pipeline[SCALER], pipeline[CLASSIFIER]
+    return Fitted(estimator, scaler, dataset.X)
 
 
 @pytest.fixture(scope="session")
@@ -146,7 +162,7 @@ def model_name() -> str:
 def saved(model_name: str, logistic: Fitted) -> str:
     """The tag of a registered model."""
     return save_artifact(
-        estimator=logistic.estimator,
+        estimator=logistic.pipeline,
         scaler=logistic.scaler,
         threshold=0.25,
         measured={"seed": 42, "held_out": {"auc": {"value": 0.84, "low": 0.82, "high": 0.86}}},

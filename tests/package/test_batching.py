@@ -28,7 +28,7 @@ from churn_serving.inference.batching import (
     make_runner,
 )
 from churn_serving.inference.resilience import CLOSED, HALF_OPEN, OPEN, CircuitBreaker
-from churn_serving.model.scoring import EstimatorScorer, make_scorer
+from churn_serving.model.scoring import EstimatorScorer
 from churn_serving.telemetry.metrics import (
     BATCH_SIZE,
     INFERENCE_DURATION,
@@ -530,8 +530,7 @@ class HeldScorer(SlowScorer):
 
 
 def test_a_fast_scorer_runs_inline(logistic: Fitted) -> None:
-    scorer = make_scorer(logistic.estimator, logistic.scaler)
-    runner = _made(scorer, max_batch_size=256, queue_size=100, timeout=5)
+    runner = _made(logistic.scorer, max_batch_size=256, queue_size=100, timeout=5)
     assert isinstance(runner, InlineRunner)
     assert runner.inline
     row: Row = tuple(logistic.X[0].tolist())
@@ -542,7 +541,7 @@ def test_a_fast_scorer_runs_inline(logistic: Fitted) -> None:
 
 
 def test_a_slow_scorer_runs_in_one_thread_of_its_own(boosting: Fitted) -> None:
-    scorer = EstimatorScorer(boosting.estimator, boosting.scaler)
+    scorer = EstimatorScorer(boosting.pipeline.predict_proba)
     runner = _made(scorer, max_batch_size=256, queue_size=100, timeout=30)
     assert isinstance(runner, BatchingRunner)
     assert not runner.inline

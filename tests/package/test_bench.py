@@ -18,6 +18,15 @@ from bench.harness.stand import Bench
 from bench.harness.targets import Outcome, outcomes
 from bench.harness.visit import MANY, ONE, Plan, Told, Visit
 from bench.harness.workload import Model, Workload, customers
+from bench.kinds import (
+    BOOSTERS,
+    CALIBRATED,
+    FOREST,
+    GRADIENT_BOOSTING,
+    LOGISTIC,
+    MODELS,
+    TREE,
+)
 from bench.load.overload import Overload
 from bench.load.pacer import Paced
 from bench.load.stop import Stop
@@ -25,7 +34,7 @@ from bench.load.wrk import Sample
 from bench.servers.ours import OURS, of_commit
 from bench.servers.registry import ALL, SERVERS, chosen
 from bench.servers.rows import CONTRACT_TYPES, PAYMENT_METHODS, row
-from bench.servers.server import BATCH, LOGISTIC, MODELS, PREDICT, TREE, Server
+from bench.servers.server import BATCH, PREDICT, Server
 from bench.tables import markdown
 from churn_serving.features import columns
 from churn_serving.features.rows import customer_row
@@ -97,7 +106,7 @@ def test_a_row_without_this_project_is_the_row_with_it() -> None:
 def test_what_a_server_needs_of_the_bench_is_counted() -> None:
     starlette, limit = (install(SERVERS[name]) for name in ("starlette", "limit"))
     assert starlette.version == version("starlette")
-    # scikit-learn beside uvicorn; pytest is installed, and needed by neither.
+    # numpy beside uvicorn; pytest is installed, and needed by neither.
     assert 3 <= limit.packages < starlette.packages < len(list(distributions()))
     assert 0 < limit.size_mb < starlette.size_mb
 
@@ -222,6 +231,31 @@ def test_another_commit_is_a_bound_for_our_cpu_time(tmp_path: Path) -> None:
     for cpu_us, kept in ((104, True), (106, False)):
         both = comparison(visit(OURS, rate=200, cpu_us=cpu_us), peer, more=(before,))
         assert met(outcomes(both)) == {"CPU/request over commit abc1234": kept}
+
+
+@pytest.mark.parametrize(("rate", "kept"), [(1000, True), (900, False)])
+def test_a_forest_is_promised_ten_times_the_requests_of_another_commit(
+    rate: float,
+    kept: bool,  # noqa: FBT001 - a parameter of the test
+    tmp_path: Path,
+) -> None:
+    before = of_commit("abc1234", tmp_path, tmp_path, (FOREST,))
+    ours = visit(OURS, rate=rate, model=FOREST)
+    peer = visit(before, rate=100, model=FOREST)
+    found = met(outcomes(comparison(ours, peer, more=(before,))))
+    assert found["req/s over commit abc1234"] is kept
+
+
+@pytest.mark.parametrize("model", [GRADIENT_BOOSTING, CALIBRATED, *BOOSTERS])
+def test_a_lone_caller_of_trees_is_promised_milliseconds(model: str) -> None:
+    for one_ms, kept in ((0.3, True), (0.31, False)):
+        found = outcomes(comparison(visit(OURS, rate=200, one_ms=one_ms, model=model)))
+        assert met(found) == {"p50 on one connection": kept}
+
+
+def test_nothing_is_promised_beside_others_where_the_model_takes_the_time() -> None:
+    ours, tuned = (visit(server, rate=200, model=FOREST) for server in (OURS, "fastapi-tuned"))
+    assert set(met(outcomes(comparison(ours, tuned)))) <= set(RANKS)
 
 
 def test_alone_there_are_no_targets() -> None:

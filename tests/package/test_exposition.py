@@ -51,6 +51,7 @@ CONTRACT: Final = {
     "ml_breaker_state": ("gauge", set()),
     "ml_breaker_opened": ("counter", set()),
     "ml_model_memory_bytes": ("gauge", {"model_version"}),
+    "ml_model_pickled": ("gauge", set()),
     "ml_model_info": ("gauge", {"model_name", "model_version", "estimator"}),
     "ml_build_info": ("gauge", {"version", "git_commit", "python", "bentoml", "scikit_learn"}),
     "ml_workers": ("gauge", set()),

@@ -35,7 +35,9 @@ def asked_for(level: str) -> list[Requirement]:
     project = PYPROJECT["project"]
     tables = {"runtime": project["dependencies"], **project["optional-dependencies"]}
     tables |= PYPROJECT["dependency-groups"]
-    return [Requirement(text) for text in tables[level] if isinstance(text, str)]
+    wanted = [Requirement(text) for text in tables[level] if isinstance(text, str)]
+    # Some extras hold another one.
+    return [one for one in wanted if one.name != PYPROJECT["project"]["name"]]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=label)
@@ -103,12 +105,26 @@ def test_every_pin_has_its_hashes_and_no_lock_names_an_index(lock: Path) -> None
     assert not [line for line in text.splitlines() if line.startswith("-")]
 
 
+@pytest.mark.parametrize("level", tool.EXTRAS)
+def test_an_extra_has_the_locks_of_those_it_holds_below_it(level: str) -> None:
+    texts = PYPROJECT["project"]["optional-dependencies"][level]
+    held = [Requirement(text) for text in texts if text.startswith("churn-serving[")]
+    assert {extra for one in held for extra in one.extras} <= set(tool.BELOW[level])
+
+
+def test_serving_needs_neither_what_models_are_trained_with_nor_a_pickles_classes() -> None:
+    absent = {"joblib", "lightgbm", "pandas", "scikit-learn", "scipy", "threadpoolctl", "xgboost"}
+    assert not names("runtime") & absent
+    assert names("sklearn") >= {"joblib", "scikit-learn", "scipy", "threadpoolctl"}
+    assert not names("sklearn") & {"pandas", "pyarrow"}
+
+
 def test_serving_and_training_need_no_linter_and_no_test_runner() -> None:
-    assert not names("runtime", "train", "build") & {"mypy", "pytest", "ruff", "uv"}
+    assert not names("runtime", "sklearn", "train", "build") & {"mypy", "pytest", "ruff", "uv"}
 
 
 def test_servers_get_our_versions_of_what_the_model_is_made_of() -> None:
-    ours = {str(pin) for pin in pins(tool.HERE / "runtime.txt")}
+    ours = {str(pin) for pin in pins(*(tool.HERE / f"{name}.txt" for name in tool.MADE_OF))}
     theirs = {str(pin) for pin in pins(*SERVERS) if pin.name in {"numpy", "scikit-learn", "scipy"}}
     assert SERVERS
     assert {pin.name for pin in pins(*SERVERS)} >= {"numpy", "scikit-learn", "scipy"}

@@ -9,7 +9,6 @@ from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.http.api import v0, v1
 from churn_serving.inference.batching import InlineRunner
 from churn_serving.inference.prediction import Predictor, Scored
-from churn_serving.model.scoring import make_scorer
 from churn_serving.schema import EXAMPLE, Customer
 from churn_serving.telemetry.metrics import Metrics
 from tests.doubles import MODEL, circuit_breaker
@@ -34,7 +33,7 @@ def seen() -> list[Scored]:
 
 def _predictor(fitted: Fitted, seen: list[Scored], threshold: float = 0.5) -> Predictor:
     runner = InlineRunner(
-        make_scorer(fitted.estimator, fitted.scaler),
+        fitted.scorer,
         breaker=circuit_breaker(),
         metrics=Metrics(model_version="v1"),
     )

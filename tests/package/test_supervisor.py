@@ -12,6 +12,7 @@ from circus.arbiter import Arbiter
 from circus.sighandler import SysHandler
 
 from churn_serving.errors import ModelCorruptedError
+from churn_serving.model.artifact import Trust
 from churn_serving.runtime import reload, supervisor
 from churn_serving.runtime.reload import RollingReload
 from churn_serving.settings import Settings
@@ -19,6 +20,11 @@ from churn_serving.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+
+def _runtime(settings: Settings) -> Any:
+    model = SimpleNamespace(tag="churn:old", is_pickled=False)
+    return SimpleNamespace(settings=settings, trust=Trust(), model=model, is_split=False)
 
 
 @pytest.fixture
@@ -31,7 +37,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
         monkeypatch.setattr(SysHandler, name, getattr(SysHandler, name))
     monkeypatch.setattr(supervisor, "raise_descriptor_limit", lambda: None)
     monkeypatch.setattr(supervisor, "configure_logging", lambda _: None)
-    supervisor.prepare_supervisor(Settings(workers=1))
+    monkeypatch.setattr(supervisor, "check_model", lambda *_: None)
+    supervisor.prepare_supervisor(_runtime(Settings(workers=1)))
 
     def start(**kwargs: Any) -> dict[str, Any]:
         Arbiter([], check_delay=10, **kwargs)
@@ -105,7 +112,7 @@ class Watcher:
 
 def _reloaded(watcher: Watcher, settings: Settings | None = None, times: int = 1) -> None:
     async def run() -> None:
-        rolling = RollingReload(settings or Settings(workers=1))
+        rolling = RollingReload(_runtime(settings or Settings(workers=1)))
         arbiter: Any = SimpleNamespace(get_watcher=lambda _: watcher)
         for _ in range(times):
             rolling.start(arbiter)
@@ -118,7 +125,7 @@ def _reloaded(watcher: Watcher, settings: Settings | None = None, times: int = 1
 @pytest.fixture
 def _newer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator's tag means a newer model now."""
-    monkeypatch.setattr(reload, "find_model", lambda _: SimpleNamespace(tag="churn:new"))
+    monkeypatch.setattr(reload, "check_model", lambda *_: SimpleNamespace(tag="churn:new"))
     monkeypatch.setattr(reload, "_STEP_SECONDS", 0)
 
 
@@ -169,10 +176,10 @@ def test_a_worker_that_is_never_ready_leaves_the_old_one(
 def test_a_damaged_model_starts_no_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def damaged(_: str) -> None:
+    def damaged(*_: object) -> None:
         raise ModelCorruptedError("The file is another one.")
 
-    monkeypatch.setattr(reload, "find_model", damaged)
+    monkeypatch.setattr(reload, "check_model", damaged)
     watcher = Watcher(tmp_path, workers=1, says="1.0")
     _reloaded(watcher)
     assert watcher.started == []
@@ -202,7 +209,7 @@ def test_the_split_topology_refuses_a_reload(
 @pytest.mark.usefixtures("_newer")
 def test_a_stop_during_a_reload_ends_the_new_worker_too(tmp_path: Path) -> None:
     watcher = Watcher(tmp_path, workers=1, says="1.0")
-    rolling = RollingReload(Settings(workers=1))
+    rolling = RollingReload(_runtime(Settings(workers=1)))
     new = rolling._spawn(watcher, watcher.env)
     assert new.pid not in watcher.processes
     rolling._hand_back(watcher=watcher)

@@ -9,16 +9,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import train_and_save
-from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.learning.candidates import CANDIDATES
-from churn_serving.model.artifact import find_model, load_artifact, save_artifact
+from churn_serving.model.artifact import find_model, load_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-
-    from tests.package.conftest import Fitted
 
     StoreFiles = Callable[[], dict[str, bytes]]
 
@@ -239,33 +236,34 @@ def test_if_missing_trains_when_the_store_has_no_such_model(
     assert find_model(other).tag.startswith(f"{other}:")
 
 
-def test_if_missing_reports_a_corrupted_model_instead_of_a_working_one(
-    saved: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    Path(bentoml.models.get(saved).path, "saved_model.pkl").write_bytes(b"")
-    assert _run("--if-missing", "--name", saved.partition(":")[0]) == 1
-    assert "saved_model.pkl" in capsys.readouterr().err
+def _damaged(folder: Path) -> str:
+    (folder / "portable.npz").write_bytes(b"")
+    return "portable.npz is not the one that was registered"
 
 
-def test_if_missing_says_that_the_model_there_was_trained_with_other_columns(
-    logistic: Fitted, model_name: str, store_files: StoreFiles, capsys: pytest.CaptureFixture[str]
+def _of_other_columns(folder: Path) -> str:
+    path = folder / "portable.json"
+    path.write_text(path.read_text().replace('"has_internet",', '"has_internet", "gender",', 1))
+    return "needs 'gender'"
+
+
+def _of_version_0_1(folder: Path) -> str:
+    (folder / "portable.json").unlink()
+    return f"convert it with: churn model convert {folder.parent.name}:{folder.name}"
+
+
+@pytest.mark.parametrize("spoil", [_damaged, _of_other_columns, _of_version_0_1])
+def test_if_missing_takes_a_model_that_cannot_be_served_for_missing_and_says_so(
+    spoil: Callable[[Path], str], table: Path, saved: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tag = save_artifact(
-        estimator=logistic.estimator,
-        scaler=logistic.scaler,
-        threshold=0.5,
-        measured={"column_names": [*COLUMN_NAMES, "gender"]},
-        name=model_name,
-    )
-    before = store_files()
-    assert _run("--name", model_name, "--if-missing") == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert _in_one_line(captured.err) == (
-        f"error: The model '{tag}' was trained with other columns than this code makes: it needs "
-        "'gender'; train a new model with: python train_and_save.py No model was registered."
-    )
-    assert store_files() == before
+    name = saved.partition(":")[0]
+    reason = spoil(Path(bentoml.models.get(saved).path))
+    assert _run("--if-missing", "--name", name, "--data", table, "--model", "logistic") == 0
+    said = _in_one_line(capsys.readouterr().out)
+    assert reason in said
+    assert "A new one is trained beside it." in said
+    assert find_model(name).tag != saved
+    assert Path(bentoml.models.get(saved).path).exists()
 
 
 def test_without_if_missing_a_further_version_is_registered(table: Path, saved: str) -> None:

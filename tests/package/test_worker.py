@@ -9,7 +9,6 @@ import pytest
 from churn_serving.errors import ModelCorruptedError, RunnerUnreachableError
 from churn_serving.http.api import warm_up
 from churn_serving.inference.batching import InlineRunner, Runner
-from churn_serving.model.scoring import make_scorer
 from churn_serving.runtime import worker as worker_module
 from churn_serving.runtime.worker import Worker
 from churn_serving.settings import Settings
@@ -49,8 +48,7 @@ def worker(state: ServiceState) -> Worker:
 
 @pytest.fixture
 def runner(state: ServiceState, logistic: Fitted) -> InlineRunner:
-    scorer = make_scorer(logistic.estimator, logistic.scaler)
-    return InlineRunner(scorer, breaker=circuit_breaker(), metrics=state.metrics)
+    return InlineRunner(logistic.scorer, breaker=circuit_breaker(), metrics=state.metrics)
 
 
 def _live(

@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import bentoml
 import pytest
 from starlette.testclient import TestClient
 
@@ -46,8 +47,8 @@ STAYER = CUSTOMER | {
 def expected_churn(artifact: Artifact, customer: dict[str, Any]) -> float:
     """What scikit-learn itself says."""
     row = customer_row(Customer.model_validate(customer))
-    X = artifact.scaler.transform(feature_matrix([row]))
-    return float(artifact.estimator.predict_proba(X)[0, 1])
+    pipeline = bentoml.sklearn.load_model(artifact.tag)
+    return float(pipeline.predict_proba(feature_matrix([row]))[0, 1])
 
 
 @pytest.mark.parametrize("customer", [CUSTOMER, STAYER])

@@ -15,7 +15,6 @@ from churn_serving.http.edge import Edge
 from churn_serving.http.lane import Lane
 from churn_serving.inference.batching import BatchingRunner, InlineRunner
 from churn_serving.inference.prediction import Predictor
-from churn_serving.model.scoring import make_scorer
 from churn_serving.settings import Settings
 from churn_serving.telemetry.metrics import DEADLINE_MISSED, ERRORS, HTTP_DURATION, SHED, Metrics
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT
@@ -108,7 +107,7 @@ def make_lane(runner: Runner, *, timeout: float = 5.0, max_waiting: int = 512) -
 @pytest.fixture(scope="module")
 def inline(artifact: Artifact) -> InlineRunner:
     return InlineRunner(
-        make_scorer(artifact.estimator, artifact.scaler),
+        artifact.scorer,
         breaker=circuit_breaker(),
         metrics=Metrics(model_version="test"),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import bentoml
 import httpx2
 import pytest
 from sklearn.ensemble import RandomForestClassifier
@@ -94,8 +95,8 @@ def models() -> dict[str, str]:
     """Register one model of each kind; return their tags."""
     dataset = load_dataset()
     tags = {}
-    # A forest has no fast scorer: its own predict_proba runs in the runner's thread.
-    forest = Candidate("forest", RandomForestClassifier(n_estimators=10, min_samples_leaf=20))
+    # A forest is walked: too slow for the event loop, it runs in the runner's thread.
+    forest = Candidate("forest", RandomForestClassifier(n_estimators=300, min_samples_leaf=20))
     for candidate in (*CANDIDATES, forest):
         pipeline = fit(candidate, dataset.X, dataset.y, seed=0)
         tags[candidate.name] = save_artifact(
@@ -111,11 +112,11 @@ def models() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def bento_model(models: dict[str, str]) -> Artifact:
     """Register the model that ``bentofile.yaml`` names."""
-    artifact = load_artifact(models["logistic"])
-    tag = save_artifact(
-        estimator=artifact.estimator,
-        scaler=artifact.scaler,
-        threshold=artifact.threshold,
-        measured={},
+    tag = models["logistic"]
+    return load_artifact(
+        save_artifact(
+            estimator=bentoml.sklearn.load_model(tag),
+            threshold=load_artifact(tag).threshold,
+            measured={},
+        )
     )
-    return load_artifact(tag)

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import bentoml
 import numpy as np
 import pytest
 
@@ -15,26 +16,32 @@ from bench.errors import BenchmarkError
 from bench.harness.environment import install
 from bench.harness.export import export
 from bench.harness.workload import SCORER, customers
+from bench.kinds import GRADIENT_BOOSTING, LOGISTIC
+from bench.kinds.register import register
 from bench.servers.ours import OURS
 from bench.servers.server import Tool
 from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.model.artifact import load_artifact
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_an_exported_scorer_needs_nothing_of_this_project(
-    tmp_path: Path, models: dict[str, str]
+@pytest.mark.parametrize("kind", [LOGISTIC, GRADIENT_BOOSTING])
+def test_an_exported_scorer_needs_numpy_and_nothing_of_this_project(
+    tmp_path: Path, kind: str
 ) -> None:
-    artifact = load_artifact(models["logistic"])
-    churn = export(artifact, tmp_path / "made")
+    made = register(kind, f"exported_{kind.replace('-', '_')}")
+    assert made is not None
+    tag, fitted = made
+    whole = bentoml.sklearn.load_model(tag)
+    churn = export(tag, whole, tmp_path / "made")
     X = feature_matrix(map(customer_row, customers()))
     np.save(tmp_path / "X.npy", X)
     # Isolated: neither this project nor the folder it runs in can be imported.
     program = (
         "import sys, pickle, numpy as np\n"
-        "sys.modules['churn_serving'] = None\n"
+        "for name in ('churn_serving', 'sklearn', 'scipy', 'joblib', 'pydantic', 'bentoml'):\n"
+        "    sys.modules[name] = None\n"
         f"scorer = pickle.load(open({str(tmp_path / 'made' / SCORER)!r}, 'rb'))\n"
         f"print(scorer.score(np.load({str(tmp_path / 'X.npy')!r})).tolist())\n"
     )
@@ -45,7 +52,7 @@ def test_an_exported_scorer_needs_nothing_of_this_project(
         check=True,
         cwd=tmp_path,
     )
-    expected = artifact.estimator.predict_proba(artifact.scaler.transform(X))[:, 1]
+    expected = fitted.whole.predict_proba(X)[:, 1]
     assert json.loads(result.stdout) == pytest.approx(expected.tolist(), abs=1e-12)
     assert churn == pytest.approx(expected.tolist(), abs=1e-12)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
@@ -16,15 +18,13 @@ import psutil
 import pytest
 
 from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.model.artifact import load_artifact, save_artifact
+from churn_serving.learning.registration import save_artifact
 from churn_serving.schema import Customer
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
-from tests.system.chaos.model import BrokenPickle
 from tests.system.conftest import BENTOML, PROJECT, READY_SECONDS, Server, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TARGET = "service.py:ChurnService"
 CUSTOMERS = [
@@ -55,11 +55,8 @@ def setup(
 
 def expected(tag: str, customers: list[dict[str, Any]]) -> list[float]:
     """What scikit-learn itself says."""
-    artifact = load_artifact(tag)
     X = feature_matrix(customer_row(Customer.model_validate(customer)) for customer in customers)
-    churn: list[float] = artifact.estimator.predict_proba(artifact.scaler.transform(X))[
-        :, 1
-    ].tolist()
+    churn: list[float] = bentoml.sklearn.load_model(tag).predict_proba(X)[:, 1].tolist()
     return churn
 
 
@@ -110,16 +107,10 @@ def test_bentoml_client_predicts(setup: tuple[Server, str]) -> None:
 def test_a_worker_that_is_started_again_serves_the_same_model(
     models: dict[str, str], tmp_path: Path
 ) -> None:
-    artifact = load_artifact(models["logistic"])
+    pipeline = bentoml.sklearn.load_model(models["logistic"])
 
     def register() -> str:
-        return save_artifact(
-            estimator=artifact.estimator,
-            scaler=artifact.scaler,
-            threshold=artifact.threshold,
-            measured={},
-            name="churn_pinned",
-        )
+        return save_artifact(estimator=pipeline, threshold=0.33, measured={}, name="churn_pinned")
 
     def wait_for_starts(server: Server, count: int) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -152,16 +143,10 @@ def test_a_worker_that_is_started_again_serves_the_same_model(
 def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
     models: dict[str, str], tmp_path: Path
 ) -> None:
-    artifact = load_artifact(models["logistic"])
+    pipeline = bentoml.sklearn.load_model(models["logistic"])
 
-    def register(estimator: object) -> str:
-        return save_artifact(
-            estimator=estimator,
-            scaler=artifact.scaler,
-            threshold=artifact.threshold,
-            measured={},
-            name="churn_reloaded",
-        )
+    def register() -> str:
+        return save_artifact(estimator=pipeline, threshold=0.33, measured={}, name="churn_reloaded")
 
     def wait_for_line(server: Server, text: str) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -173,14 +158,14 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
         tag: str = httpx2.post(server.url + PREDICT, json=CUSTOMER).json()["model_tag"]
         return tag
 
-    served = register(artifact.estimator)
+    served = register()
     env = {"CHURN_MODEL_TAG": "churn_reloaded:latest"}
     with serving(TARGET, tmp_path / "log", env=env) as server:
-        register(BrokenPickle())
+        Path(bentoml.models.get(register()).path, "portable.npz").write_bytes(b"damaged")
         os.kill(server.pid, signal.SIGHUP)
         wait_for_line(server, "Reload: 0 of 1 workers replaced")
         assert answering(server) == served
-        newest = register(artifact.estimator)
+        newest = register()
         os.kill(server.pid, signal.SIGHUP)
         wait_for_line(server, "Reload: done")
         assert answering(server) == newest
@@ -210,37 +195,15 @@ def test_a_start_without_a_model_says_which_command_to_run(tmp_path: Path) -> No
     assert "Traceback" not in message
 
 
-def test_a_start_with_a_damaged_model_says_so(models: dict[str, str]) -> None:
-    model = bentoml.models.get(models["logistic"])
-    damaged = bentoml.models.get(models["hist-gradient-boosting"])
-    with bentoml.models.create("churn_damaged", metadata=dict(damaged.info.metadata)) as copy:
-        for file in ("saved_model.pkl", "custom_objects.pkl"):
-            source, target = model.path_of(file), copy.path_of(file)
-            with open(source, "rb") as read, open(target, "wb") as written:  # noqa: PTH123 - the store gives text
-                written.write(read.read())
-    message = serve_and_fail(CHURN_MODEL_TAG=str(copy.tag))
-    assert "saved_model.pkl" in message
+def test_a_start_with_a_damaged_model_says_so(models: dict[str, str], tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(Path(os.environ["BENTOML_HOME"], "models"), home / "models")
+    name, _, version = models["logistic"].partition(":")
+    home.joinpath("models", name, version, "portable.npz").write_bytes(b"damaged")
+    message = serve_and_fail(CHURN_MODEL_TAG=models["logistic"], BENTOML_HOME=str(home))
+    assert "portable.npz" in message
     assert "python train_and_save.py" in message
     assert "Traceback" not in message
-
-
-def test_a_start_with_another_scikit_learn_warns_and_names_the_command(
-    models: dict[str, str], tmp_path: Path
-) -> None:
-    artifact = load_artifact(models["logistic"])
-    tag = save_artifact(
-        estimator=artifact.estimator,
-        scaler=artifact.scaler,
-        threshold=artifact.threshold,
-        measured={"library_versions": {"scikit-learn": "0.24.2"}},
-        name="churn_old",
-    )
-    with serving(TARGET, tmp_path / "log", env={"CHURN_MODEL_TAG": tag}) as server:
-        assert httpx2.post(server.url + PREDICT, json=CUSTOMER).status_code == 200
-    lines = [line for line in server.log.read_text().splitlines() if "0.24.2" in line]
-    assert len(lines) == 1
-    assert '"level": "warning"' in lines[0]
-    assert "python train_and_save.py" in lines[0]
 
 
 def test_a_start_with_an_impossible_setting_names_it() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from bench.servers.server import BATCH, PREDICT, PREDICT_V1, TREE, Server
+from bench.kinds import CALIBRATED, FOREST, GRADIENT_BOOSTING, KINDS, TREE
+from bench.servers.server import BATCH, PREDICT, PREDICT_V1, Server
 from bench.servers.uvicorn import TUNED, TUNED_NEEDS, launch
 
 __all__ = ["SERVERS"]
@@ -22,6 +23,7 @@ SERVERS: Final = (
         needs=(*_NEEDS, _METRICS),
         launch=launch(_HERE, "app", "--factory", *TUNED),
         routes=(PREDICT, PREDICT_V1, BATCH),
+        models=KINDS,
         how="this project's scorer on the event loop, uvloop, httptools, no access log",
     ),
     Server(
@@ -37,9 +39,9 @@ SERVERS: Final = (
         name="fastapi-tuned-threads",
         title="FastAPI, hand-tuned, predict_proba in threads",
         folder=_HERE,
-        needs=(*_NEEDS, _METRICS),
+        needs=(*_NEEDS, _METRICS, "scikit-learn"),
         launch=launch(_HERE, "threadpool_app", "--factory", *TUNED),
-        models=(TREE,),
+        models=(TREE, FOREST, GRADIENT_BOOSTING, CALIBRATED),
         how="the same with scikit-learn's own predict_proba, in the threadpool",
     ),
 )

@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from bench.kinds import KINDS, MODELS
 from bench.process import CLIENT_CPU, ROOT, SERVER_CPU
 from bench.servers.server import BATCH, PREDICT, PREDICT_V1, Launch, Server
 
@@ -62,6 +63,7 @@ OURS: Final = Server(
     requirements=runtime_lock(ROOT),
     launch=_launch(ROOT),
     routes=(PREDICT, PREDICT_V1, BATCH),
+    models=KINDS,
     batching="no timer",
     ours=True,
     how="one worker, all else as it comes: validation, metrics, deadlines, shedding",
@@ -86,7 +88,7 @@ _SPLIT: Final = replace(
 SERVERS: Final = (OURS, _SPLIT, TWO_WORKERS)
 
 
-def of_commit(commit: str, root: Path, home: Path) -> Server:
+def of_commit(commit: str, root: Path, home: Path, models: tuple[str, ...] = MODELS) -> Server:
     """Return the service of another commit, checked out in ``root``, with the store ``home``."""
     return replace(
         OURS,
@@ -94,5 +96,6 @@ def of_commit(commit: str, root: Path, home: Path) -> Server:
         title=f"churn-serving at {commit}",
         launch=_launch(root, home),
         requirements=runtime_lock(root),
+        models=models,
         how="its own code, packages and model",
     )

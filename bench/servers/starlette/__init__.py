@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from bench.servers.server import LOGISTIC, Server
+from bench.kinds import LOGISTIC
+from bench.servers.server import Server
 from bench.servers.uvicorn import TUNED, TUNED_NEEDS, launch
 
 __all__ = ["SERVERS"]

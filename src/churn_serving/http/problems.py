@@ -71,8 +71,10 @@ STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
     errors.ModelCorruptedError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelForeignError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelMismatchError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelPickledError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelStoreError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelUntrustedError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.UnsupportedEstimatorError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ChurnServingError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

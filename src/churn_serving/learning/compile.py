@@ -26,21 +26,24 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from churn_serving.learning.boosters import read_booster
 from churn_serving.learning.forest import FLOAT32, FLOAT64, Nodes, Sides, compile_nodes
 from churn_serving.learning.inputs import Frame, names_of, table_of, unsupported
 from churn_serving.learning.preprocessing import encode, transform
 from churn_serving.learning.sums import LinearSum, Member, TreeSum, linear_sum, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from churn_serving.features.columns import FloatArray
+    from churn_serving.learning.boosters import Booster
     from churn_serving.learning.inputs import Estimator
     from churn_serving.model.portable import Members
 
-__all__ = ["Compiled", "compile_model", "reference_probabilities"]
+__all__ = ["Compiled", "compile_booster", "compile_model", "reference_probabilities"]
 
 _CLASSES: Final = (0, 1)
 
@@ -66,9 +69,35 @@ def compile_model(estimator: Estimator) -> Compiled:
     Raises:
         UnsupportedEstimatorError: It is none of those that are taken.
     """
+    _check_classes(estimator)
     steps: list[str] = []
     members = _members(estimator, Frame.named(_names(estimator)), steps)
     return Compiled(*stored(members), tuple(steps))
+
+
+def compile_booster(
+    path: Path, preprocess: Path | None = None
+) -> tuple[Compiled, Callable[[FloatArray], FloatArray], Booster]:
+    """Return the portable form of a model file, what it says itself, and the model.
+
+    Args:
+        path: A model file of XGBoost (.json, .ubj) or LightGBM (.txt).
+        preprocess: A JSON file that says what the booster sees of a customer, in the form that
+            ``churn_serving.learning.booster_inputs`` describes. Without it, it sees the columns of
+            its feature names, or all of ``COLUMN_NAMES`` in order.
+
+    Returns:
+        The portable form; a function from unscaled feature rows to the library's own
+        probabilities; and the model, to be saved again.
+
+    Raises:
+        UnsupportedEstimatorError: It is no such file or another kind of model; or the library that
+            reads it is not installed.
+    """
+    booster = read_booster(path, preprocess)
+    precision: Final = "single" if booster.library == "xgboost" else "double"
+    model, arrays = stored([Member(booster.total, "logistic")], precision)
+    return Compiled(model, arrays, (booster.name,)), booster.probabilities, booster
 
 
 def reference_probabilities(estimator: Estimator, X: FloatArray) -> FloatArray:
@@ -82,8 +111,8 @@ def reference_probabilities(estimator: Estimator, X: FloatArray) -> FloatArray:
     Raises:
         UnsupportedEstimatorError: It was trained on something else.
     """
-    names = _names(estimator)
     _check_classes(estimator)
+    names = _names(estimator)
     table = X if names is None else table_of(names, X)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # an encoder meets a value it does not know
@@ -157,7 +186,8 @@ def _unwrapped(
             *before, (_, last) = estimator.steps
             for _, step in before:
                 if step not in (None, "passthrough"):
-                    steps.append(type(step).__name__)
+                    inner = step.estimator if type(step) is FrozenEstimator else step
+                    steps.append(type(inner).__name__)
                 frame = transform(step, frame)
             estimator = last
         else:
@@ -171,7 +201,7 @@ def _calibrated(
         return Member(total.affine(-float(calibrator.a_), -float(calibrator.b_)), "logistic")
     if method == "isotonic":
         x = np.asarray(calibrator.X_thresholds_, np.float64)
-        y = np.asarray(calibrator.y_thresholds_, np.float64)
+        y = np.clip(np.asarray(calibrator.y_thresholds_, np.float64), 0, 1)
         return Member(total, "isotonic", (x, y))
     if method == "temperature" and _is_margin(base):
         # The two classes' logits are -z and z: their softmax is a logistic function of 2z.

@@ -15,6 +15,7 @@ import numpy as np
 
 from churn_serving.features.columns import COLUMN_NAMES, FloatArray
 from churn_serving.learning.inputs import Cases, Numeric, domain_of, unsupported
+from churn_serving.model.trees import MAX_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,9 @@ __all__ = ["FLOAT32", "FLOAT64", "Arithmetic", "Nodes", "Sides", "compile_nodes"
 
 _LARGEST: Final = float(np.finfo(np.float64).max)
 _MAX_SETS: Final = int(np.iinfo(np.int16).max) - len(COLUMN_NAMES)
+
+_MAX_PAIRS: Final = 50_000
+"""Each takes its time with every customer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,7 @@ class _Sets:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[tuple[int, float], ...], int] = {}
+        self._pairs = 0
 
     def test(self, cases: Cases, left: list[bool], *, other: bool | None) -> _Test:
         """Return the test that sends these cases to these sides.
@@ -164,9 +169,11 @@ class _Sets:
         members = tuple(case for case, side in zip(cases.cases, left, strict=True) if side != other)
         if len(members) == 1 and members[0][1] == 1 and domain_of(members[0][0]) == (0.0, 1.0):
             return _Test(members[0][0], 0.5, swapped=not other, missing_left=True)
+        if members not in self._numbers:
+            self._pairs += len(members)
+            if len(self._numbers) >= _MAX_SETS or self._pairs > _MAX_PAIRS:
+                raise unsupported("Trees that divide a category in this many ways are not taken")
         number = self._numbers.setdefault(members, len(self._numbers))
-        if number >= _MAX_SETS:
-            raise unsupported(f"The trees divide categories in more than {_MAX_SETS} ways")
         return _Test(len(COLUMN_NAMES) + number, 0.5, swapped=not other, missing_left=True)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -220,6 +227,7 @@ def compile_nodes(
     missing = (
         np.zeros(count, np.bool_) if nodes.missing_left is None else nodes.missing_left & inner
     )
+    known = missing.copy()
     column = np.full(count, -1, np.int16)
     threshold = np.zeros(count)
     swapped = np.zeros(count, np.bool_)
@@ -239,7 +247,7 @@ def compile_nodes(
         else:
             for cut in range(len(cuts)):
                 for to_left in (False, True):
-                    where = ordered[(cut_of == cut) & (missing[ordered] == to_left)]
+                    where = ordered[(cut_of == cut) & (known[ordered] == to_left)]
                     if len(where):
                         put(
                             where,
@@ -293,6 +301,8 @@ def _preorder(nodes: Nodes, swapped: NDArray[np.bool_]) -> NDArray[np.intp]:
     levels: list[NDArray[np.intp]] = []
     level = nodes.roots
     while len(level):
+        if len(levels) > MAX_DEPTH:
+            raise unsupported(f"A tree that is deeper than {MAX_DEPTH} is not taken")
         levels.append(level)
         parents = level[nodes.feature[level] >= 0]
         level = np.concatenate([nodes.left[parents], nodes.right[parents]])

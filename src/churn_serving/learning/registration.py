@@ -7,6 +7,7 @@ the fitted Pipeline in a notebook. Serving never reads them.
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import platform
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -22,7 +23,12 @@ from bentoml.types import ModelSignature
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.features.rows import verification_matrix
-from churn_serving.learning.compile import Compiled, compile_model, reference_probabilities
+from churn_serving.learning.compile import (
+    Compiled,
+    compile_booster,
+    compile_model,
+    reference_probabilities,
+)
 from churn_serving.model import signature
 from churn_serving.model.artifact import MODEL_NAME, PICKLE, Trust, load_artifact
 from churn_serving.model.npz import write_arrays
@@ -42,7 +48,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
 
-__all__ = ["SCALER", "save_artifact"]
+__all__ = ["SCALER", "save_artifact", "save_booster"]
 
 SCALER: Final = "scaler"
 """Under which name the scaler is a custom object of BentoML's model."""
@@ -115,9 +121,54 @@ def save_artifact(
         compiled,
         lambda X: reference_probabilities(estimator, X),
         framework=_SKLEARN,
-        write=lambda path: joblib.dump(estimator, path),
+        content=_pickled(estimator),
         custom_objects={} if scaler is None else {SCALER: scaler},
         named=compiled.steps[-1] if compiled else type(estimator).__name__,
+        threshold=threshold,
+        measured=measured,
+        name=name,
+        labels=labels,
+        sign_key=sign_key,
+    )
+
+
+def save_booster(
+    *,
+    path: Path,
+    threshold: float,
+    measured: Mapping[str, Any],
+    preprocess: Path | None = None,
+    name: str = MODEL_NAME,
+    labels: Mapping[str, str] | None = None,
+    sign_key: Path | None = None,
+) -> str:
+    """Compile and register a model file of XGBoost or LightGBM, and return its tag.
+
+    A failure or an interruption registers nothing.
+
+    Args:
+        path: The file, as the library itself has saved it.
+        threshold: Probabilities from here on are predicted as churn.
+        measured: What is to be known of it; JSON.
+        preprocess: A file that says what the booster sees of a customer; see ``booster_inputs``.
+        name: In the model store.
+        labels: Kept with the model.
+        sign_key: A file with the private key that signs it.
+
+    Raises:
+        UnsupportedEstimatorError: It is no such file, or a kind that cannot be compiled.
+        ModelCorruptedError: As for ``save_artifact``.
+        OSError: The disk is full or cannot be written.
+    """
+    compiled, reference = compile_booster(path, preprocess)
+    (library,) = compiled.steps
+    return _register(
+        compiled,
+        reference,
+        framework=_BOOSTERS[library],
+        content=_ubj(path) if library == "xgboost" else path.read_bytes(),
+        custom_objects={},
+        named=library,
         threshold=threshold,
         measured=measured,
         name=name,
@@ -131,7 +182,7 @@ def _register(
     reference: Callable[[FloatArray], FloatArray],
     *,
     framework: _Framework,
-    write: Callable[[str], object],
+    content: bytes,
     custom_objects: dict[str, Any],
     named: str,
     threshold: float,
@@ -185,34 +236,47 @@ def _register(
                 framework_versions={framework.distribution: version},
             ),
         ) as model:
-            folder = Path(model.path)
-            write(str(folder / framework.file))
-            (folder / ARRAYS).write_bytes(arrays)
-            files = {
-                framework.file: (folder / framework.file).read_bytes(),
-                ARRAYS: arrays,
-                # BentoML writes it when this block is left.
-                **({_CUSTOM_OBJECTS: cloudpickle.dumps(custom_objects)} if custom_objects else {}),
-            }
+            files = {framework.file: content, ARRAYS: arrays}
+            if custom_objects:  # BentoML writes them when this block is left
+                files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
             manifest = Manifest(
                 tag=str(tag),
                 threshold=threshold,
                 columns=COLUMN_NAMES,
-                files={file: describe(content) for file, content in files.items()},
+                files={file: describe(each) for file, each in files.items()},
                 model=compiled.model if compiled else Pickled(),
                 labels=dict(labels or {}),
                 metadata=metadata | _checksums(files),
             )
-            content = manifest.model_dump_json(indent=1).encode()
-            (folder / MANIFEST).write_bytes(content)
+            written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
             if private_key is not None:
-                (folder / SIGNATURE).write_bytes(signature.sign(private_key, content))
+                written[SIGNATURE] = signature.sign(private_key, written[MANIFEST])
+            _write(Path(model.path), written)
         load_artifact(str(tag), Trust(allow_pickle=True))
     # BentoML copies file by file into the store, and leaves half a model there on Ctrl-C.
     except BaseException:
         _discard(tag)
         raise
     return str(tag)
+
+
+def _pickled(estimator: object) -> bytes:
+    """Return what ``bentoml.sklearn.load_model`` reads."""
+    file = io.BytesIO()
+    joblib.dump(estimator, file)
+    return file.getvalue()
+
+
+def _ubj(path: Path) -> bytes:
+    """Return what ``bentoml.xgboost.load_model`` reads, whichever form the file has."""
+    import xgboost  # noqa: PLC0415 - only who registers such a model has it
+
+    return bytes(xgboost.Booster(model_file=path).save_raw("ubj"))
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LinearSum", "Member", "TreeSum", "linear_sum", "stored"]
 
-_MAX_MEMBERS = 64
+_MAX_MEMBERS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,14 @@ class Member:
     isotonic: tuple[FloatArray, FloatArray] | None = None
 
 
-def stored(members: Sequence[Member]) -> tuple[Members, dict[str, NDArray[Any]]]:
+def stored(
+    members: Sequence[Member], precision: Literal["double", "single"] = "double"
+) -> tuple[Members, dict[str, NDArray[Any]]]:
     """Return what the manifest says of the mean of these members, and the arrays by their names.
+
+    Args:
+        members: Of the model.
+        precision: In which the estimator itself adds up.
 
     Raises:
         UnsupportedEstimatorError: There are too many.
@@ -85,7 +91,7 @@ def stored(members: Sequence[Member]) -> tuple[Members, dict[str, NDArray[Any]]]
         if member.isotonic is not None:
             own["isotonic_x"], own["isotonic_y"] = member.isotonic
         arrays |= {f"{number}/{name}": np.ascontiguousarray(array) for name, array in own.items()}
-    return Members(members=tuple(parts)), arrays
+    return Members(members=tuple(parts), precision=precision), arrays
 
 
 def linear_sum(

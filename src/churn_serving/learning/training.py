@@ -19,7 +19,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from churn_serving.errors import DataError
-from churn_serving.learning import gates
+from churn_serving.learning import evaluation, gates
 from churn_serving.learning.calibration import calibration, complaints
 from churn_serving.learning.candidates import (
     CANDIDATES,
@@ -35,12 +35,10 @@ from churn_serving.learning.evaluation import (
     best_threshold,
     curves,
     evaluate,
-    measure,
     no_skill,
 )
 from churn_serving.learning.fields import cost_of_fields
 from churn_serving.learning.fingerprints import fingerprints, seen
-from churn_serving.learning.resampling import Estimate
 from churn_serving.learning.selection import FOLDS, mean_over_folds, simplest
 from churn_serving.learning.splits import (
     Customers,
@@ -67,6 +65,7 @@ if TYPE_CHECKING:
     from churn_serving.learning.dataset import Dataset, Labels
     from churn_serving.learning.fingerprints import Fingerprints
     from churn_serving.learning.gates import Verdict
+    from churn_serving.learning.resampling import Estimate
     from churn_serving.learning.splits import Indices
 
 __all__ = [
@@ -74,6 +73,7 @@ __all__ = [
     "Champion",
     "CrossValidation",
     "TrainingResult",
+    "measure",
     "train",
 ]
 
@@ -199,6 +199,28 @@ def train(
         return _Run(dataset, seed, progress).result(candidates, champion)
 
 
+def measure(
+    y: Labels, probabilities: FloatArray, threshold: float | None = None, *, seed: int = 42
+) -> tuple[float, dict[str, Estimate]]:
+    """Measure a model that was trained elsewhere.
+
+    Args:
+        y: Who left.
+        probabilities: What the model says of each, shape ``(n,)``.
+        threshold: Probabilities from here on are predicted as churn. None: the one with the best
+            F1 on these very customers, which makes that F1 look a little better than it is.
+        seed: Decides which customers are resampled.
+
+    Returns:
+        The threshold, and the figures of ``evaluation.evaluate``; each row is another customer.
+    """
+    resampled = {"samples": BOOTSTRAP_SAMPLES, "seed": seed}
+    customers = np.arange(len(y))
+    if threshold is None:
+        threshold = best_threshold(y, probabilities, customers, **resampled).value
+    return threshold, evaluate(y, probabilities, threshold, customers, **resampled)
+
+
 class _Run:
     """One training: what its steps share."""
 
@@ -292,7 +314,7 @@ class _Run:
                 self.of_row[train_rows],
             )
             probabilities = churn_probabilities(fitted, self.X[test_rows])
-            for metric, value in measure(self.y[test_rows], probabilities).items():
+            for metric, value in evaluation.measure(self.y[test_rows], probabilities).items():
                 scores[metric].append(value)
             if number < FOLDS:
                 out_of_fold[test_rows] = probabilities

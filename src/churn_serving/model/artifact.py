@@ -44,6 +44,7 @@ __all__ = [
     "Artifact",
     "RegisteredModel",
     "Trust",
+    "check_model",
     "find_model",
     "load_artifact",
 ]
@@ -148,21 +149,35 @@ def load_artifact(tag: str, trust: Trust = Trust()) -> Artifact:
     model = find_model(tag, trust)
     manifest = model.manifest
     try:
-        arrays = portable.read_recorded(model.folder, ARRAYS, manifest.files)
-        golden = portable.checked_arrays(arrays, manifest.model, len(COLUMN_NAMES))
+        content = portable.read_recorded(model.folder, ARRAYS, manifest.files)
+        arrays = portable.checked_arrays(content, manifest.model, len(COLUMN_NAMES))
         if isinstance(manifest.model, Members):
-            scorer: Scorer = make_scorer(manifest.model, golden)
-            size = len(arrays)
+            scorer: Scorer = make_scorer(manifest.model, arrays, len(COLUMN_NAMES))
         else:
-            pickle = portable.read_recorded(model.folder, PICKLE, manifest.files)
-            scorer = _unpickled(model.tag, pickle)
-            size = len(pickle)
-        verify(scorer, manifest.model, golden)
+            content = portable.read_recorded(model.folder, PICKLE, manifest.files)
+            scorer = _unpickled(model.tag, content)
+        verify(scorer, manifest.model, arrays)
     except ValueError as error:
         raise _refusal(model.tag, error) from None
     return Artifact(
-        manifest=manifest, folder=model.folder, sha256=model.sha256, scorer=scorer, size=size
+        manifest=manifest,
+        folder=model.folder,
+        sha256=model.sha256,
+        scorer=scorer,
+        size=len(content),
     )
+
+
+def check_model(tag: str, trust: Trust = Trust()) -> RegisteredModel:
+    """Find a model that can be served, by loading it once.
+
+    A model that is unpickled is only found: scikit-learn would stay in this process's memory.
+
+    Raises:
+        ModelError: The store has no such model, or none that can be served; see its kinds.
+    """
+    model = find_model(tag, trust)
+    return model if model.is_pickled else load_artifact(model.tag, trust)
 
 
 def _registered(tag: str, trust: Trust) -> RegisteredModel:

@@ -193,12 +193,13 @@ class _Isotonic:
         return probabilities
 
 
-def make_scorer(model: Members, arrays: Mapping[str, NDArray[Any]]) -> Scorer:
+def make_scorer(model: Members, arrays: Mapping[str, NDArray[Any]], columns: int) -> Scorer:
     """Return what scores with this model.
 
     Args:
         model: What the manifest says of it.
         arrays: Its arrays, as ``checked_arrays`` returns them.
+        columns: How many a row has.
 
     Raises:
         ValueError: The nodes are no trees.
@@ -216,8 +217,8 @@ def make_scorer(model: Members, arrays: Mapping[str, NDArray[Any]]) -> Scorer:
             if "set_start" in own
             else None
         )
-        columns = arrays["golden/X"].shape[1] + (len(sets) if sets else 0)
-        trees = tree_sum(forest, columns, baseline=member.baseline, scale=member.scale)
+        width = columns + (len(sets) if sets else 0)
+        trees = tree_sum(forest, width, baseline=member.baseline, scale=member.scale)
         members.append(TreeScorer(trees, link, sets))
     return members[0] if len(members) == 1 else MeanScorer(members)
 

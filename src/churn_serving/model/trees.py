@@ -74,9 +74,9 @@ class Forest:
         # those and one down for leaves, is first below what it was before.
         count = np.cumsum(np.where(inner, 1, -1))
         lowest = np.minimum.accumulate(np.minimum(count, 0))
-        if nodes == 0 or count[-1] >= 0 or count[-1] != lowest[-1]:
-            raise ValueError("the last tree has no end")
         ends = np.flatnonzero(np.diff(lowest, prepend=0))
+        if len(ends) == 0 or ends[-1] != nodes - 1:
+            raise ValueError("the last tree has no end")
         roots = np.concatenate([[0], ends[:-1] + 1]).astype(np.intp)
         right = np.arange(nodes, dtype=np.intp)
         # The left subtree of a node ends at the first count below the node's own: for each count,

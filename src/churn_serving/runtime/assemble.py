@@ -17,11 +17,12 @@ from bentoml.exceptions import ServiceUnavailable
 
 from churn_serving import __version__
 from churn_serving.cpus import available_cpus
-from churn_serving.errors import RunnerUnreachableError
+from churn_serving.errors import RunnerUnreachableError, SettingsError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import Trust, find_model, load_artifact
 from churn_serving.revision import git_commit
+from churn_serving.runtime.addresses import refuse_requests, require_unix_socket
 from churn_serving.runtime.connections import running_server, stop_last
 from churn_serving.runtime.parent import end_with_the_parent
 from churn_serving.runtime.state import ServiceState
@@ -102,7 +103,12 @@ class Runtime:
         if (server := running_server()) is not None:
             configure_logging(self.settings)
             end_with_the_parent()
-            stop_last(server, self.settings)
+            try:
+                require_unix_socket()
+            except SettingsError as error:
+                refuse_requests(server, error)
+            else:
+                stop_last(server, self.settings)
         return self.load().scorer
 
     def _runner_options(self) -> dict[str, Any]:

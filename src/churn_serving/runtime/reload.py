@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psutil
 
 from churn_serving.errors import ChurnServingError
-from churn_serving.model.artifact import find_model, load_artifact
+from churn_serving.model.artifact import check_model
 from churn_serving.settings import ENV_PREFIX
 from churn_serving.telemetry.exposition import says_ready
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from circus.process import Process
     from circus.watcher import Watcher
 
-    from churn_serving.model.artifact import RegisteredModel
     from churn_serving.runtime.assemble import Runtime
 
 __all__ = ["RollingReload"]
@@ -86,7 +85,7 @@ class RollingReload:
         watcher.hooks["before_stop"] = self._hand_back
         done, wanted = 0, watcher.numprocesses
         try:
-            model = await asyncio.to_thread(self._find)
+            model = await asyncio.to_thread(check_model, self._settings.model_tag, self._trust)
             logger.info("Reload: the workers are replaced one by one; they get %s", model.tag)
             fresh: set[int] = set()
             while done < wanted and not fresh.issuperset(watcher.processes):
@@ -99,17 +98,6 @@ class RollingReload:
             logger.exception("Reload: %d of %d workers replaced", done, wanted)
         finally:
             self._task = None
-
-    def _find(self) -> RegisteredModel:
-        """Find the model that the tag means now, and try it once.
-
-        Raises:
-            ModelError: It cannot be served.
-        """
-        model = find_model(self._settings.model_tag, self._trust)
-        if not model.is_pickled:  # scikit-learn would stay in this process's memory
-            load_artifact(model.tag, self._trust)
-        return model
 
     async def _replace_one(self, watcher: Watcher, tag: str, fresh: Collection[int]) -> int:
         """Put a new worker in the place of the oldest that is not new; return its process id.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 from bentoml.exceptions import BentoMLException
 
 from churn_serving.errors import ChurnServingError
+from churn_serving.model.artifact import check_model
+from churn_serving.runtime.addresses import expect_unix_socket
 from churn_serving.runtime.reload import RollingReload
 from churn_serving.telemetry.log import configure_logging
 from churn_serving.telemetry.process import raise_descriptor_limit
@@ -42,11 +44,18 @@ def prepare_supervisor(runtime: Runtime) -> None:
     """Set up the process that is about to start the workers, and try the model once.
 
     Raises:
-        BentoMLException: The model cannot be loaded: no worker is started.
+        BentoMLException: The model cannot be loaded, or the services would meet on TCP: no worker
+            is started.
     """
     settings = runtime.settings
-    configure_logging(settings)
-    _try_the_model(runtime)
+    try:
+        if runtime.is_split:
+            expect_unix_socket()
+        configure_logging(settings)
+        _try_the_model(runtime)
+    except ChurnServingError as error:
+        # BentoML shows its own exceptions as one line, and others as a traceback.
+        raise BentoMLException(str(error)) from None
     raise_descriptor_limit()
     _replace_dead_workers_sooner()
     _explain_an_unusable_address()
@@ -60,11 +69,7 @@ def _try_the_model(runtime: Runtime) -> None:
             "file can run code in this service",
             runtime.model.tag,
         )
-        return  # scikit-learn would stay in this process's memory
-    try:
-        runtime.load()
-    except ChurnServingError as error:
-        raise BentoMLException(str(error)) from None
+    check_model(runtime.model.tag, runtime.trust)
 
 
 def _replace_dead_workers_sooner() -> None:

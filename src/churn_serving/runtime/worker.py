@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -15,6 +13,7 @@ import bentoml
 from churn_serving.errors import BreakerOpenError, ChurnServingError, RunnerUnreachableError
 from churn_serving.inference.prediction import Predictor
 from churn_serving.inference.resilience import CLOSED, HALF_OPEN, OPEN
+from churn_serving.runtime.addresses import address_of, require_unix_socket
 from churn_serving.runtime.connections import Connections, running_server
 from churn_serving.runtime.parent import end_with_the_parent
 from churn_serving.runtime.state import PROBES
@@ -48,8 +47,6 @@ logger = logging.getLogger(__name__)
 
 _BREAKER_STATES: Final = {CLOSED: 0, HALF_OPEN: 1, OPEN: 2}
 _RUNNER_CHECK_SECONDS: Final = 1.0
-_URLS: Final = "BENTOML_RUNNER_MAP"
-"""Where BentoML's supervisor tells its workers under which URL each service is found."""
 _RUNNER_STARTS_WITHIN_SECONDS: Final = 10.0
 
 
@@ -99,6 +96,8 @@ class Worker:
         """
         begun = perf_counter()
         try:
+            if self._settings.topology == "split":
+                require_unix_socket()
             runner = load()
         except Exception as error:  # noqa: BLE001 - unpickling may raise anything
             self._give_up(f"The model '{self._model.tag}' cannot be loaded", error)
@@ -129,7 +128,7 @@ class Worker:
             runner_is_ready: Asks the service that runs the model, if that is another one. It may
                 come up later, and go away again.
         """
-        if runner_is_ready is None:
+        if runner_is_ready is None or self._predictor is None:
             await self._try(warm_up)
         else:
             self._do(self._follow(warm_up, runner_is_ready))
@@ -239,8 +238,7 @@ def _first_workers_url() -> str | None:
     """Return where the service is found, in one of its workers: that is said once."""
     if bentoml.server_context.worker_index != 1:
         return None
-    urls = json.loads(os.environ.get(_URLS, "{}"))
-    url: str | None = urls.get(bentoml.server_context.service_name)
+    url = address_of(bentoml.server_context.service_name or "")
     return url and url.replace("//127.0.0.1:", "//localhost:")
 
 

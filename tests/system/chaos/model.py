@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from churn_serving.features.rows import verification_matrix
-from churn_serving.model.artifact import save_artifact
+from churn_serving.learning.registration import save_artifact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

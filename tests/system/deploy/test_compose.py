@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = PROJECT / "deploy" / "compose"
 FILE: Final = FOLDER / "compose.yaml"
+SIGNED: Final = FOLDER / "signed.yaml"
 EXAMPLE: Final = FOLDER / ".env.example"
 CONTAINERFILE: Final = (PROJECT / "deploy" / "container" / "Containerfile").read_text()
 SERVICE: Final = "churn-serving"
@@ -54,11 +55,15 @@ def compose_command() -> list[str]:
 
 
 def compose(
-    *arguments: str, file: Path = FILE, variables: Mapping[str, str] | None = None
+    *arguments: str,
+    file: Path = FILE,
+    more: Path | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
+    files = [option for path in (file, more) if path for option in ("--file", str(path))]
     # The variables of whoever runs the tests, and their .env, are not what is tested.
     return subprocess.run(
-        [*compose_command(), "--env-file", os.devnull, "--file", str(file), *arguments],
+        [*compose_command(), "--env-file", os.devnull, *files, *arguments],
         env={"PATH": os.environ["PATH"], "HOME": str(FOLDER), **(variables or {})},
         capture_output=True,
         text=True,
@@ -189,9 +194,10 @@ def test_the_service_accepts_the_example_of_its_settings(monkeypatch: pytest.Mon
 
 
 def test_the_example_has_every_variable_and_its_default() -> None:
-    text = FILE.read_text()
+    text = FILE.read_text() + SIGNED.read_text()
     example = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
     passed = {name for name, value in ENVIRONMENT.items() if value is None}
+    assert example.pop("COMPOSE_FILE") == f"{FILE.name}:{SIGNED.name}"
     assert example.keys() == set(re.findall(r"\$\{(\w+)", text)) | passed
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
     assert defaults == {name: example[name] for name in defaults}
@@ -307,3 +313,23 @@ def test_a_silent_service_is_not_healthy() -> None:
     with answering(HTTPStatus.OK) as port:
         pass
     assert checked(WRITTEN[SERVICE]["healthcheck"]["test"], port) == 1
+
+
+def test_a_key_for_models_is_mounted_where_the_service_looks_for_it(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").touch()
+    variables = {MUST_BE_SET: "x", "MODEL_PUBLIC_KEY": str(tmp_path / "key.pem")}
+    done = compose("config", "--format", "json", more=SIGNED, variables=variables)
+    assert done.returncode == 0, done.stderr
+    service = json.loads(done.stdout)["services"][SERVICE]
+    (mount,) = service["volumes"]
+    assert mount["source"] == variables["MODEL_PUBLIC_KEY"]
+    assert mount["read_only"] is True
+    assert mount["bind"].get("create_host_path", False) is False
+    assert service["environment"][f"{ENV_PREFIX}MODEL_PUBLIC_KEY_FILE"] == mount["target"]
+    assert "model_public_key_file" in Settings.model_fields
+
+
+def test_a_key_for_models_that_is_not_named_stops_it() -> None:
+    done = compose("config", "--quiet", more=SIGNED, variables={MUST_BE_SET: "x"})
+    assert done.returncode != 0
+    assert "where the public key is" in done.stderr

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).parents[3]
 
 
-def run(script: str, *arguments: str, path: Path | None = None, **env: str) -> tuple[int, str]:
+IMAGE = ("-m", "deploy.container.image")
+
+
+def run(*arguments: str, path: Path | None = None, **env: str) -> tuple[int, str]:
     """Run one of the scripts with these programs on the PATH; return its code and its output."""
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "deploy" / script), *arguments],
+        [sys.executable, *arguments],
+        cwd=PROJECT,
         env={**os.environ, **({"PATH": str(path)} if path else {}), **env},
         capture_output=True,
         text=True,
@@ -65,7 +69,7 @@ def listening() -> Iterator[tuple[str, list[str]]]:
 
 
 def test_without_an_engine_the_image_is_not_built_and_says_what_to_install(tmp_path: Path) -> None:
-    code, output = run("container/image.py", "build", path=tmp_path)
+    code, output = run(*IMAGE, "build", path=tmp_path)
     assert code == 1
     assert "There is no docker, podman or buildah that works here" in output
 
@@ -73,20 +77,20 @@ def test_without_an_engine_the_image_is_not_built_and_says_what_to_install(tmp_p
 def test_an_engine_that_does_not_work_is_passed_over(tmp_path: Path) -> None:
     program(tmp_path, "docker", 1)  # installed, but its daemon is not running
     program(tmp_path, "podman", 0)
-    _, output = run("container/image.py", "build", "--bento", "no_such_bento", path=tmp_path)
+    _, output = run(*IMAGE, "build", "--bento", "no_such_bento", path=tmp_path)
     assert "docker, podman" not in output
 
 
 def test_the_engine_that_is_asked_for_is_the_only_one_tried(tmp_path: Path) -> None:
     program(tmp_path, "podman", 0)
-    code, output = run("container/image.py", "build", path=tmp_path, ENGINE="docker")
+    code, output = run(*IMAGE, "build", path=tmp_path, ENGINE="docker")
     assert code == 1
     assert "There is no docker that works here" in output
 
 
 def test_without_a_bento_the_image_is_not_built(tmp_path: Path) -> None:
     program(tmp_path, "podman", 0)
-    code, output = run("container/image.py", "build", "--bento", "no_such_bento", path=tmp_path)
+    code, output = run(*IMAGE, "build", "--bento", "no_such_bento", path=tmp_path)
     assert code == 1
     assert "no_such_bento" in output
 
@@ -104,7 +108,7 @@ def test_what_an_image_cannot_serve_leaves_no_process(tmp_path: Path) -> None:
     )
     bytecode = str(tmp_path / "bytecode")
     code, output = run(
-        *("container/serve_once.py", "no_such_bento"),
+        *("deploy/container/serve_once.py", "no_such_bento"),
         PYTHONPATH=str(tmp_path),
         PYTHONPYCACHEPREFIX=bytecode,
     )
@@ -117,7 +121,7 @@ def test_what_an_image_cannot_serve_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_without_a_model_no_bento_is_built(tmp_path: Path) -> None:
-    code, output = run("bento.py", BENTOML_HOME=str(tmp_path))
+    code, output = run("deploy/bento.py", BENTOML_HOME=str(tmp_path))
     assert code == 1
     assert "The Bento could not be built" in output
     assert "train" in output
@@ -126,7 +130,7 @@ def test_without_a_model_no_bento_is_built(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("origin", ["http://127.0.0.1:9", "http://no.such.host.invalid"])
 def test_the_contract_check_says_when_nobody_answers(origin: str) -> None:
-    code, output = run("check.py", origin)
+    code, output = run("deploy/check.py", origin)
     assert code == 1
     assert f"nothing answers at {origin}" in output
 
@@ -135,7 +139,12 @@ def test_the_contract_check_asks_a_service_on_this_machine_without_a_proxy() -> 
     with listening() as (origin, asked):
         nowhere = "http://127.0.0.1:9"
         code, output = run(
-            "check.py", origin, http_proxy=nowhere, HTTP_PROXY=nowhere, no_proxy="", NO_PROXY=""
+            "deploy/check.py",
+            origin,
+            http_proxy=nowhere,
+            HTTP_PROXY=nowhere,
+            no_proxy="",
+            NO_PROXY="",
         )
     assert code == 1
     assert "nothing answers" not in output
@@ -144,5 +153,11 @@ def test_the_contract_check_asks_a_service_on_this_machine_without_a_proxy() -> 
 
 def test_the_contract_check_asks_any_other_service_through_the_proxy() -> None:
     with listening() as (proxy, asked):
-        run("check.py", "http://churn.example.com", http_proxy=proxy, no_proxy="", NO_PROXY="")
+        run(
+            "deploy/check.py",
+            "http://churn.example.com",
+            http_proxy=proxy,
+            no_proxy="",
+            NO_PROXY="",
+        )
     assert asked[0] == "http://churn.example.com/health"

@@ -30,6 +30,8 @@ DEPLOY: Final = Path(__file__).parents[3] / "deploy"
 KUBERNETES: Final = DEPLOY / "kubernetes"
 PRODUCTION: Final = "overlays/production"
 CANARY: Final = "overlays/canary"
+API_KEYS: Final = "components/api-keys"
+SIGNED_MODEL: Final = "components/signed-model"
 RENDERED: Final = ("base", PRODUCTION, CANARY)
 README: Final = (KUBERNETES / "README.md").read_text()
 PROMQL: Final = re.findall(r"^ *```promql\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
@@ -132,14 +134,14 @@ def settings_of(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> S
     return Settings()
 
 
-def with_api_keys(folder: Path) -> tuple[Manifest, ...]:
-    """Render the canary overlay, whose tracks ask for API keys."""
+def with_components(folder: Path) -> tuple[Manifest, ...]:
+    """Render the canary overlay, whose tracks ask for API keys and for signed models."""
     # kustomize takes relative paths only.
     up = "../" * len(folder.resolve().parts[1:])
-    overlay, component = (
-        f"{up}{(KUBERNETES / path).relative_to('/')}" for path in (CANARY, "components/api-keys")
+    overlay, *components = (
+        f"{up}{(KUBERNETES / path).relative_to('/')}" for path in (CANARY, API_KEYS, SIGNED_MODEL)
     )
-    text = yaml.safe_dump({"resources": [overlay], "components": [component]})
+    text = yaml.safe_dump({"resources": [overlay], "components": components})
     (folder / "kustomization.yaml").write_text(text)
     return render(folder)
 
@@ -178,8 +180,8 @@ def test_every_manifest_fits_the_strict_schema_of_its_kind(overlay: str, version
     assert checked >= 7
 
 
-def test_manifests_with_api_keys_fit_their_schemas_too(tmp_path: Path) -> None:
-    for deployment in of_kind(with_api_keys(tmp_path), "Deployment"):
+def test_manifests_with_components_fit_their_schemas_too(tmp_path: Path) -> None:
+    for deployment in of_kind(with_components(tmp_path), "Deployment"):
         validate(deployment, VERSIONS[0], strict=True)
 
 
@@ -279,21 +281,21 @@ def test_every_setting_exists_and_has_a_possible_value(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for overlay in (CANARY, None):
-        manifests = rendered(overlay) if overlay else with_api_keys(tmp_path)
+        manifests = rendered(overlay) if overlay else with_components(tmp_path)
         for deployment in of_kind(manifests, "Deployment"):
             variables = environment(manifests, deployment)
             for name in variables:
                 if name.startswith(ENV_PREFIX):
                     assert name.removeprefix(ENV_PREFIX).lower() in Settings.model_fields
-            if keys := variables.get("CHURN_API_KEYS_FILE"):
-                (file := tmp_path / Path(keys).name).write_text("a key\n")
-                variables["CHURN_API_KEYS_FILE"] = str(file)
+            for name in variables.keys() & {"CHURN_API_KEYS_FILE", "CHURN_MODEL_PUBLIC_KEY_FILE"}:
+                (file := tmp_path / Path(variables[name]).name).write_text("a key\n")
+                variables[name] = str(file)
             assert settings_of(variables, monkeypatch).workers == 1
 
 
 def test_the_keys_are_read_from_where_the_secret_is_mounted(tmp_path: Path) -> None:
-    manifests = with_api_keys(tmp_path)
-    secret = re.findall(r"create secret generic (\S+) --from-file=(\S+)=FILE", _api_keys_comment())
+    manifests = with_components(tmp_path)
+    secret = re.findall(r"create secret generic (\S+) --from-file=(\S+)=FILE", _comment(API_KEYS))
     for deployment in of_kind(manifests, "Deployment"):
         (mount,) = (m for m in container_of(deployment)["volumeMounts"] if m["name"] == "api-keys")
         (volume,) = (v for v in pod_of(deployment)["volumes"] if v["name"] == "api-keys")
@@ -305,8 +307,24 @@ def test_the_keys_are_read_from_where_the_secret_is_mounted(tmp_path: Path) -> N
         assert pod_of(deployment)["securityContext"]["fsGroup"] == 1034
 
 
-def _api_keys_comment() -> str:
-    return (KUBERNETES / "components/api-keys/kustomization.yaml").read_text()
+def test_the_key_of_models_is_read_from_where_it_is_mounted(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path)
+    command = re.compile(r"create configmap (\S+) --from-file=(\S+)=FILE")
+    given = command.findall(_comment(SIGNED_MODEL))
+    assert command.findall(README) == given
+    for deployment in of_kind(manifests, "Deployment"):
+        (mount,) = (m for m in container_of(deployment)["volumeMounts"] if m["name"] == "model-key")
+        (volume,) = (v for v in pod_of(deployment)["volumes"] if v["name"] == "model-key")
+        file = Path(environment(manifests, deployment)["CHURN_MODEL_PUBLIC_KEY_FILE"])
+        assert file.parent == Path(mount["mountPath"])
+        assert mount["readOnly"] is True
+        assert [(volume["configMap"]["name"], file.name)] == given
+        # A key that is not there must not mean that nothing is checked.
+        assert not volume["configMap"].get("optional", False)
+
+
+def _comment(component: str) -> str:
+    return (KUBERNETES / component / "kustomization.yaml").read_text()
 
 
 def test_a_pod_is_given_the_time_to_drain(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,11 +12,20 @@ import pytest
 
 PROJECT: Final = Path(__file__).parents[3]
 HERE: Final = "127.0.0.1"
+COMMAND_LINE: Final = ("TARGET", "SERVERS", "SIGN_KEY", "SKLEARN")
 
 
 def make(*arguments: str, **env: str) -> list[str]:
     """Return the lines that make prints; the caller's own settings are not passed on."""
-    names = {"HOST", "TARGET", "SERVERS", "CHURN_MODEL_TAG", "no_proxy", "NO_PROXY", "MAKEFLAGS"}
+    names = {
+        "HOST",
+        "CHURN_MODEL_TAG",
+        "CHURN_ALLOW_PICKLE",
+        "no_proxy",
+        "NO_PROXY",
+        "MAKEFLAGS",
+        *COMMAND_LINE,
+    }
     inherited = {name: value for name, value in os.environ.items() if name not in names}
     done = subprocess.run(
         ["make", "--no-print-directory", *arguments],  # noqa: S607 - the user's own
@@ -68,14 +77,16 @@ def test_the_service_listens_on_this_machine_unless_host_says_otherwise(
 
 def test_serving_installs_what_serving_and_training_need_and_no_more() -> None:
     installed = set(re.findall(r"requirements/(\w+)\.txt", commands("serve")))
-    assert installed == {"runtime", "train", "build", "data"}
+    assert installed == {"runtime", "sklearn", "train", "build", "data"}
 
 
-@pytest.mark.parametrize("level", ["test", "load", "bench"])
-def test_a_lock_is_installed_after_those_below_it(level: str) -> None:
-    target = {"test": "lint", "load": "load", "bench": "bench"}[level]
+@pytest.mark.parametrize(
+    ("target", "levels"),
+    [("lint", ["dev", "boosters", "test"]), ("load", ["dev", "load"]), ("bench", ["dev", "bench"])],
+)
+def test_a_lock_is_installed_after_those_below_it(target: str, levels: list[str]) -> None:
     installed = re.findall(r"-r requirements/(\w+)\.txt", commands(target))
-    assert installed == ["runtime", "train", "build", "data", "dev", level]
+    assert installed == ["runtime", "sklearn", "train", "build", "data", *levels]
 
 
 def test_all_the_tests_are_those_of_both_commands_each_once() -> None:
@@ -119,3 +130,21 @@ def test_the_load_test_takes_the_address_of_a_service_and_then_trains_nothing() 
 
 def test_the_bench_takes_servers() -> None:
     assert "-m bench ours triton --help" in commands("bench", "SERVERS=ours triton", "ARGS=--help")
+
+
+def test_a_model_is_signed_with_the_key_that_is_given() -> None:
+    assert "--sign-key 'my key.pem' --seed 1" in commands(
+        "train", "SIGN_KEY=my key.pem", "ARGS=--seed 1"
+    )
+    assert "--sign-key" not in commands("train", SIGN_KEY="from-the-environment")
+
+
+@pytest.mark.parametrize(
+    ("given", "holds"), [((), False), (("SKLEARN=0",), False), (("SKLEARN=1",), True)]
+)
+def test_the_image_holds_scikit_learn_only_on_demand(given: tuple[str, ...], holds: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    run = commands("image-test", *given)
+    steps = re.findall(r"container\.image (\w+).*?(--sklearn)?$", run, re.MULTILINE)
+    assert steps == [(step, "--sklearn" * holds) for step in ("build", "test")]
+    show = ("--eval", 'show: ; @echo "$$CHURN_ALLOW_PICKLE"', "show")
+    assert make(*show, *given) == ["true" if holds else ""]

@@ -1,0 +1,78 @@
+"""The project's console command, ``churn``.
+
+``python -m churn_serving.cli`` does the same where no script is installed, as in a Bento. Commands
+are declared in one module a group; what they do is in modules of their own, which are imported when
+a command runs: ``--help`` loads neither BentoML nor numpy.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from churn_serving import __version__
+from churn_serving.cli.model import model
+from churn_serving.errors import ChurnServingError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["churn", "main"]
+
+FAILED: Final = 1
+INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
+
+_EXTRA_OF: Final = {
+    "cloudpickle": "train",
+    "joblib": "train",
+    "lightgbm": "boosters",
+    "pandas": "train",
+    "pyarrow": "train",
+    "scipy": "train",
+    "sklearn": "train",
+    "threadpoolctl": "train",
+    "xgboost": "boosters",
+}
+"""Which extra of this package brings a module that the service itself needs not."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="churn-serving")
+def churn() -> None:
+    """Look at, sign, register and convert the models of the churn service."""
+
+
+churn.add_command(model)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; what goes wrong is told in one sentence."""
+    # Before BentoML is imported: a command reports to nobody.
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    try:
+        code = churn.main(arguments, prog_name="churn", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _told("Interrupted.", INTERRUPTED)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        return _told(
+            f"This command needs {package}, which is not installed here; install it with: "
+            f"pip install 'churn-serving[{_EXTRA_OF[package]}]'"
+        )
+    except (ChurnServingError, OSError) as error:
+        return _told(str(error))
+    return code if isinstance(code, int) else 0
+
+
+def _told(sentence: str, code: int = FAILED) -> int:
+    click.echo(
+        f"{click.style('error:', fg='red')} {sentence}" if code == FAILED else sentence, err=True
+    )
+    return code

@@ -1,0 +1,194 @@
+"""What is known of the models in the store, and whether they can be served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from churn_serving.cli.store import entries
+from churn_serving.cli.terminal import facts, say, say_json, table
+from churn_serving.errors import (
+    ModelCorruptedError,
+    ModelError,
+    ModelForeignError,
+    ModelMismatchError,
+    ModelUntrustedError,
+)
+from churn_serving.model import signature
+from churn_serving.model.artifact import Trust, find_model, load_artifact
+from churn_serving.model.portable import GOLDEN_ROWS, SIGNATURE, Members
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from churn_serving.cli.store import Entry
+    from churn_serving.model.artifact import RegisteredModel
+    from churn_serving.model.portable import Manifest
+    from churn_serving.model.signature import PublicKey
+
+__all__ = ["list_models", "show_model", "verify_model"]
+
+_STATES: Final = {
+    ModelCorruptedError: "damaged",
+    ModelForeignError: "not portable",
+    ModelMismatchError: "other columns",
+    ModelUntrustedError: "not trusted",
+}
+_TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
+_FIGURES: Final = {
+    "held_out": "on customers it had not seen",
+    "measured": "on a table it may have been trained on",
+}
+"""Under which name figures are kept with a model, and what they were measured on."""
+
+
+def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> None:
+    """Print the models of the store.
+
+    Raises:
+        SettingsError: The file holds no public key.
+        OSError: The store cannot be read.
+    """
+    key = _read(public_key)
+    found = [_listed(entry, key) for entry in entries(name)]
+    if as_json:
+        say_json(found)
+    elif not found:
+        say(
+            f"The model store has no model{f' of the name {name}' if name else ''}; "
+            "train one with: python train_and_save.py"
+        )
+    else:
+        columns = ("tag", "state", "estimator", "threshold", "size", "signature")
+        table(columns, ([_cell(model, column) for column in columns] for model in found))
+
+
+def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
+    """Print what is known of a model.
+
+    Raises:
+        SettingsError: The file holds no public key.
+        ModelError: The store has no such model, or it is not intact.
+    """
+    key = _read(public_key)
+    model = find_model(tag, Trust(public_key=key, allow_pickle=True))
+    described = {**_described(model), "signature": _signature(model.folder, key)}
+    if as_json:
+        say_json({**described, "sha256": model.sha256, **model.manifest.model_dump(mode="json")})
+        return
+    metadata = model.metadata
+    facts(
+        [
+            *((name, str(value)) for name, value in described.items() if name != "size"),
+            ("size", _megabytes(described["size"])),
+            ("manifest's SHA-256", model.sha256),
+            ("files", ", ".join(model.manifest.files)),
+            *(
+                (key.replace("_", " "), str(metadata[key]))
+                for key in ("converted_from", "trained_at", "git_commit", "python_version", "seed")
+                if metadata.get(key)
+            ),
+            *_pairs("data", metadata.get("data")),
+            *_pairs("libraries", metadata.get("library_versions")),
+            *_pairs("labels", model.manifest.labels),
+            *_figures(metadata),
+        ]
+    )
+
+
+def verify_model(tag: str, public_key: Path | None, *, allow_pickle: bool) -> None:
+    """Load a model as serving would, and say what was checked.
+
+    Raises:
+        SettingsError: The file holds no public key.
+        ModelError: Serving would refuse it.
+    """
+    key = _read(public_key)
+    artifact = load_artifact(tag, Trust(public_key=key, allow_pickle=allow_pickle))
+    say(f"{artifact.tag} can be served.")
+    facts(
+        [
+            ("signature", _signature(artifact.folder, key)),
+            ("files", f"{len(artifact.manifest.files)}, each with its recorded checksum"),
+            ("columns", f"{len(artifact.manifest.columns)}, those of this code"),
+            ("golden rows", f"{GOLDEN_ROWS}, each with the estimator's own probability"),
+            ("scored by", type(artifact.scorer).__name__),
+        ]
+    )
+
+
+def _read(public_key: Path | None) -> PublicKey | None:
+    return signature.read_public_key(public_key) if public_key else None
+
+
+def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
+    """Describe a model of the store, also one that cannot be served."""
+    known: dict[str, Any] = {"tag": entry.tag, "latest": entry.is_latest}
+    try:
+        model = find_model(entry.tag, Trust(public_key=key, allow_pickle=True))
+    except ModelError as error:
+        state = next((word for kind, word in _STATES.items() if isinstance(error, kind)), "refused")
+        return {**known, "state": state, "size": entry.size, "reason": str(error)}
+    return {
+        **known,
+        "state": "portable" if not model.is_pickled else "pickle",
+        **_described(model),
+        "size": entry.size,
+        "signature": _signature(model.folder, key),
+    }
+
+
+def _described(model: RegisteredModel) -> dict[str, Any]:
+    return {
+        "tag": model.tag,
+        "kind": _kind(model.manifest),
+        "estimator": str(model.metadata.get("estimator", "unknown")),
+        "threshold": model.threshold,
+        "size": sum(file.bytes for file in model.manifest.files.values()),
+    }
+
+
+def _kind(manifest: Manifest) -> str:
+    if not isinstance(manifest.model, Members):
+        return "pickle: only scikit-learn can run it"
+    kinds = [member.kind for member in manifest.model.members]
+    return f"mean of {len(kinds)} x {kinds[0]}" if len(kinds) > 1 else kinds[0]
+
+
+def _signature(folder: Path, key: PublicKey | None) -> str:
+    """Say what is known of the signature of a model that was found with this key."""
+    if key is not None:
+        return f"valid, by {signature.fingerprint(key)}"
+    return "there, not checked" if (folder / SIGNATURE).exists() else "none"
+
+
+def _cell(model: Mapping[str, Any], column: str) -> str:
+    value = model.get(column)
+    if value is None:
+        return ""
+    if column == "tag" and model["latest"]:
+        return f"{value} (latest)"
+    if column == "size":
+        return _megabytes(value)
+    if column == "threshold":
+        return f"{value:.3f}"
+    return str(value)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"  # noqa: PLR2004
+
+
+def _pairs(title: str, values: object) -> Iterator[tuple[str, str]]:
+    if isinstance(values, dict) and values:
+        yield title, ", ".join(f"{key} {value}" for key, value in values.items())
+
+
+def _figures(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for section, meaning in _FIGURES.items():
+        figures = metadata.get(section)
+        for name, title in _TITLES.items():
+            figure = figures.get(name) if isinstance(figures, dict) else None
+            if isinstance(figure, dict) and {"value", "low", "high"} <= set(figure):
+                value, low, high = (float(figure[part]) for part in ("value", "low", "high"))
+                yield title, f"{value:.4f}, 95% interval {low:.4f} to {high:.4f}, {meaning}"

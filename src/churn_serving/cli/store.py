@@ -1,0 +1,91 @@
+"""The folders of BentoML's model store: a damaged one must not hide the others."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from churn_serving.errors import ModelNotFoundError
+
+__all__ = ["Entry", "entries", "find_entry"]
+
+_LATEST: Final = "latest"
+_MODEL_YAML: Final = "model.yaml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A model's folder.
+
+    Attributes:
+        tag: ``name:version``.
+        folder: Where its files are.
+        is_latest: Whether ``name:latest`` means it.
+    """
+
+    tag: str
+    folder: Path
+    is_latest: bool
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+def entries(name: str | None = None) -> list[Entry]:
+    """Return what the store has, of one name or of all; of each name the newest first.
+
+    Raises:
+        OSError: The store cannot be read.
+    """
+    store = Path(os.environ.get("BENTOML_HOME") or "~/bentoml").expanduser() / "models"
+    names = sorted(store.iterdir()) if store.is_dir() else []
+    return [
+        entry
+        for folder in names
+        if folder.is_dir() and name in (None, folder.name)
+        for entry in _versions(folder)
+    ]
+
+
+def find_entry(tag: str) -> Entry:
+    """Return the folder of a model, whatever wrote it; without a version, of the newest.
+
+    Raises:
+        ModelNotFoundError: There is none.
+        OSError: The store cannot be read.
+    """
+    name, _, version = tag.partition(":")
+    found = entries(name)
+    if version in ("", _LATEST):
+        found.sort(key=lambda entry: not entry.is_latest)  # it may be missing
+    else:
+        found = [entry for entry in found if entry.tag == tag]
+    if not found:
+        raise ModelNotFoundError(
+            f"The model store has no model '{tag}'; see what it has with: churn model list"
+        )
+    return found[0]
+
+
+def _versions(folder: Path) -> list[Entry]:
+    try:
+        latest = (folder / _LATEST).read_text(encoding="utf-8").strip()
+    except OSError:
+        latest = ""
+    versions = [version for version in folder.iterdir() if version.is_dir()]
+    versions.sort(key=_saved_at, reverse=True)
+    return [
+        Entry(tag=f"{folder.name}:{version.name}", folder=version, is_latest=version.name == latest)
+        for version in versions
+    ]
+
+
+def _saved_at(version: Path) -> float:
+    try:
+        return (version / _MODEL_YAML).stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,54 @@
+"""What a command says: sentences and tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["facts", "note", "say", "say_json", "table"]
+
+_out: Final = Console(highlight=False, markup=False)
+_err: Final = Console(highlight=False, markup=False, stderr=True)
+
+
+def say(sentence: str) -> None:
+    """Print a sentence; a terminal wraps it, a file gets one line."""
+    _out.print(sentence, soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """Print what a person should know, apart from the command's result."""
+    _err.print(Text.assemble(("note: ", "yellow"), sentence), soft_wrap=True)
+
+
+def say_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON knows
+    """Print a value for a program."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; its first column is never cut."""
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for number, column in enumerate(columns):
+        drawn.add_column(column, overflow="fold", no_wrap=number == 0)
+    for row in rows:
+        drawn.add_row(*map(Text, row))
+    _out.print(drawn)
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """Print what is known of one thing, a line for each fact."""
+    drawn = Table(box=None, show_header=False, pad_edge=False)
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, value in pairs:
+        drawn.add_row(name, Text(value))
+    _out.print(drawn)

@@ -1,0 +1,93 @@
+"""What is measured of each kind of model, without a server."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from time import sleep
+
+import pytest
+
+from bench.interval import Interval
+from bench.kinds import FOREST, KINDS, MODELS, XGBOOST, tolerance
+from bench.kinds.duel import Duel, duel
+from bench.kinds.found import SIZES, Found, introduction, outcomes, read, table
+from bench.servers.ours import OURS
+from bench.servers.server import PREDICT
+from bench.tables import markdown
+
+
+def found(kind: str, times: float) -> Found:
+    measured = Duel(10.0, 10.0 * times, Interval(times, times - 0.5, times + 0.5, 0.97))
+    return Found(kind, 1e-16, dict.fromkeys(map(str, SIZES), measured))
+
+
+def test_ours_serves_every_kind_and_the_usual_ones_are_those_of_the_training() -> None:
+    assert OURS.models == KINDS
+    assert KINDS[: len(MODELS)] == MODELS
+    assert PREDICT in OURS.routes
+
+
+def test_only_a_model_that_sums_in_float32_may_differ_by_more() -> None:
+    assert {kind: tolerance(kind) for kind in KINDS} == {
+        kind: 5e-7 if kind == XGBOOST else 1e-9 for kind in KINDS
+    }
+
+
+def test_both_are_called_with_every_input_and_who_is_first_changes() -> None:
+    called: list[tuple[str, int]] = []
+
+    def theirs(number: int) -> None:
+        called.append(("theirs", number))
+        sleep(0.001)
+
+    measured = duel(
+        lambda number: called.append(("ours", number)),
+        theirs,
+        [1, 2],
+        pairs=4,
+        seconds=0.004,
+    )
+    assert {("ours", 1), ("ours", 2), ("theirs", 1), ("theirs", 2)} == set(called)
+    # Who sleeps is slower, and the ratio says how much faster ours is.
+    assert measured.theirs_us > 1000 > measured.ours_us
+    assert measured.ratio.low > 1
+    names = [name for name, _ in called]
+    firsts = [name for before, name in zip([None, *names], names, strict=False) if name != before]
+    # In the warm-up ours is first, then they change: theirs, ours; ours, theirs; and so on.
+    assert firsts == ["ours", "theirs", "ours", "theirs", "ours", "theirs"]
+
+
+def test_one_call_is_enough_if_it_takes_long() -> None:
+    calls: list[int] = []
+
+    def slow(number: int) -> None:
+        calls.append(number)
+        sleep(0.002)
+
+    duel(slow, lambda _: None, [0], pairs=1, seconds=0.001)
+    # Once to see how long it takes, and once for good.
+    assert len(calls) == 2
+
+
+def test_what_another_process_has_measured_is_read_as_it_was() -> None:
+    made = found(FOREST, 41)
+    assert read(json.dumps(asdict(made))) == made
+
+
+@pytest.mark.parametrize(("times", "kept"), [(41.0, True), (39.0, False)])
+def test_a_forest_is_promised_to_be_forty_times_faster_for_one_row(
+    times: float,
+    kept: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    one, *more = outcomes([found(FOREST, times)])
+    assert (one.wanted, one.met) == ("at least 40x", kept)
+    assert [outcome.wanted for outcome in more] == ["at least 1x", "at least 1x"]
+    assert all(outcome.met for outcome in more)
+
+
+def test_what_was_measured_is_written_down() -> None:
+    text = markdown([table([found(kind, 2.0) for kind in KINDS])])
+    assert text.count("| 10.0 | 20.0 | 2.0 (1.5 to 2.5) ") == len(SIZES) * len(KINDS)
+    assert len({line.count("|") for line in text.splitlines() if "|" in line}) == 1
+    assert "21 timings" in introduction(21)
