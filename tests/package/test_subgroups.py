@@ -55,8 +55,8 @@ def test_it_is_said_that_no_two_year_customer_who_left_is_found(
 ) -> None:
     said = blind_spots(subgroups(telco.X, telco.y, probabilities, 0.33), 0.33)
     assert (
-        "None of the 48 two-year customers who left is found at the threshold 0.330: 2.8% of the "
-        "1,695 left." in said
+        "two-year: none of the 48 customers who left is found at the threshold 0.330 (2.8% of the "
+        "1,695 left)." in said
     )
     assert not any("month-to-month" in each for each in said)
 

@@ -386,7 +386,7 @@ def test_what_is_kept_is_json_and_has_every_figure(training_run: TrainingRun) ->
     assert threshold["value"] == training_run.result.threshold
     assert measured["held_out"]["log_loss"]["high"] < measured["no_skill"]["log_loss"]
     assert "does not say when" in measured["label"]
-    assert any("two-year customers who left is found" in each for each in measured["notices"])
+    assert any("two-year: none of the 9 customers" in each for each in measured["notices"])
     *_, two_years = measured["subgroups"]["contract_type"]
     assert (two_years["name"], two_years["recall"]["value"]) == ("two-year", 0)
     fields = measured["fields"]

@@ -105,8 +105,8 @@ def subgroups(
 def blind_spots(found: list[Subgroup], threshold: float) -> list[str]:
     """Return a sentence for each kind of whose leavers none is predicted."""
     return [
-        f"None of the {each.left} {each.name} customers who left is found at the threshold "
-        f"{threshold:.3f}: {each.left / each.rows:.1%} of the {each.rows:,} left."
+        f"{each.name}: none of the {each.left} customers who left is found at the threshold "
+        f"{threshold:.3f} ({each.left / each.rows:.1%} of the {each.rows:,} left)."
         for each in found
         if each.left >= MIN_LEFT and not each.found
     ]

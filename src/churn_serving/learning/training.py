@@ -90,7 +90,10 @@ LABEL_MEANING: Final = (
 )
 
 _LARGE: Final = 100_000
-"""From so many rows on, the folds are not repeated: chance plays no part any more."""
+"""From so many rows on, the folds are not repeated and fewer samples are drawn: chance plays so
+small a part that nobody need know exactly how small."""
+
+_FEW_SAMPLES: Final = 200
 
 _FIELD_ROWS: Final = 20_000
 """As many rows tell what other columns would add."""
@@ -233,10 +236,12 @@ class _Run:
         self.X, self.y, self.of_row = self._rows(self.split.train)
         self.seen = number_customers(self.of_row, self.y)
         _require(self.seen, MIN_TRAINED, "What is left to train on has")
-        self.repeats = REPEATS if len(self.y) < _LARGE else 1
+        large = len(self.y) >= _LARGE
+        self.repeats = 1 if large else REPEATS
         self.folds = folds(self.seen, parts=FOLDS, repeats=self.repeats, seed=seed)
         # What the bootstrap needs; the number of samples is looked up late, for the tests.
-        self.resampled = {"samples": BOOTSTRAP_SAMPLES, "seed": seed}
+        samples = min(BOOTSTRAP_SAMPLES, _FEW_SAMPLES) if large else BOOTSTRAP_SAMPLES
+        self.resampled = {"samples": samples, "seed": seed}
 
     def result(
         self, candidates: tuple[Candidate, ...], champion: Champion | None
