@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -23,7 +23,6 @@ from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import TrainingResult, train
 from churn_serving.model.scoring import make_scorer
 from churn_serving.schema import EXAMPLE, Customer
-from tests.package.tables import table_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,7 +95,7 @@ def raw(raw_slice: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def small(telco: Dataset) -> Dataset:
     """The same customers as ``raw``, read."""
-    return replace(telco, X=telco.X[:SLICE_ROWS], y=telco.y[:SLICE_ROWS])
+    return telco.take(slice(SLICE_ROWS))
 
 
 @pytest.fixture
@@ -115,18 +114,9 @@ def own(small: Dataset) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def known(telco: Dataset) -> Dataset:
-    """The public table with its customers and all of its columns."""
-    if hasattr(telco, "take"):
-        return telco
-    raw = pd.read_csv(_public_file(), dtype=str, keep_default_na=False)
-    return table_of(telco, groups=np.arange(telco.rows), raw=raw)
-
-
-@pytest.fixture(scope="session")
-def training_run(known: Dataset) -> TrainingRun:
+def training_run(telco: Dataset) -> TrainingRun:
     progress: list[tuple[str, int, int]] = []
-    result = train(known, progress=lambda *step: progress.append(step))
+    result = train(telco, progress=lambda *step: progress.append(step))
     return TrainingRun(result, progress)
 
 

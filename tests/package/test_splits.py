@@ -19,7 +19,7 @@ from churn_serving.learning.splits import (
     number_customers,
     repeats,
 )
-from tests.package.tables import rows_of, table_of
+from tests.package.tables import rows_of
 
 if TYPE_CHECKING:
     from churn_serving.learning.dataset import Dataset
@@ -150,19 +150,19 @@ def test_a_time_that_never_changes_cannot_split() -> None:
 
 def test_equal_rows_are_one_customer_where_nobody_says_otherwise(small: Dataset) -> None:
     twice = replace(rows_of(small, np.arange(30)), X=np.tile(small.X[:15], (2, 1)))
-    customers = customers_of(table_of(twice, groups=None))
+    customers = customers_of(replace(twice, groups=None))
     assert customers.count == 15
     assert list(customers.of_row[:15]) == list(customers.of_row[15:]) == list(range(15))
 
 
 def test_the_customers_of_the_table_count_more_than_equal_rows(small: Dataset) -> None:
     alike = replace(rows_of(small, np.arange(4)), X=np.tile(small.X[:1], (4, 1)))
-    assert customers_of(table_of(alike, groups=np.array([7, 7, 3, 5]))).count == 3
+    assert customers_of(replace(alike, groups=np.array([7, 7, 3, 5]))).count == 3
 
 
 def test_who_both_left_and_stayed_is_named(small: Dataset) -> None:
     rows = np.array([0, 1, 2, 0, 1])
-    table = table_of(rows_of(small, rows), groups=None)
+    table = rows_of(small, rows, groups=None)
     conflict = replace(table, y=np.array([0, 0, 1, 1, 0]))
     said = repeats(conflict, customers_of(conflict))
     assert said[0] == (
@@ -174,9 +174,7 @@ def test_who_both_left_and_stayed_is_named(small: Dataset) -> None:
 
 def test_only_the_first_of_many_conflicts_are_named(small: Dataset) -> None:
     rows = np.tile(np.arange(10), 5)
-    table = replace(
-        table_of(rows_of(small, rows), groups=None), y=np.repeat([0, 1, 0, 1, 0], 10).astype(int)
-    )
+    table = replace(rows_of(small, rows, groups=None), y=np.repeat([0, 1, 0, 1, 0], 10).astype(int))
     said = repeats(table, customers_of(table))[-1]
     assert said == (
         "10 of them are said to have left and to have stayed, in rows 1, 11, 21 and 2 more; "

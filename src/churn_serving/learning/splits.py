@@ -96,10 +96,10 @@ class Split:
 
 def customers_of(dataset: Dataset) -> Customers:
     """Tell by the table's customers, or else by identical rows, which rows belong together."""
-    groups = getattr(dataset, "groups", None)
+    groups = dataset.groups
     if groups is None:
         groups = np.unique(dataset.X, axis=0, return_inverse=True)[1]
-    return number_customers(np.asarray(groups), dataset.y)
+    return number_customers(groups, dataset.y)
 
 
 def number_customers(groups: NDArray[Any], y: Labels) -> Customers:
@@ -112,7 +112,7 @@ def number_customers(groups: NDArray[Any], y: Labels) -> Customers:
 
 def repeats(dataset: Dataset, customers: Customers) -> list[str]:
     """Say what a person should know of equal rows; of ids the table says it itself."""
-    if not customers.repeated_rows or getattr(dataset, "ids", None) is not None:
+    if not customers.repeated_rows or dataset.ids is not None:
         return []
     said = (
         f"{len(customers.of_row):,} rows are taken for {customers.count:,} customers: equal rows "

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+    from numpy.typing import NDArray
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -264,10 +265,9 @@ class _Run:
             self.progress(description, self.done, self.steps)
 
     def _split(self) -> Split:
-        time = getattr(self.dataset, "time", None)
-        if time is None:
+        if self.dataset.time is None:
             return hold_out(self.customers, share=TEST_SHARE, seed=self.seed)
-        split = hold_out_latest(self.customers, time, share=TEST_SHARE, seed=self.seed)
+        split = hold_out_latest(self.customers, self.dataset.time, share=TEST_SHARE, seed=self.seed)
         left = int(self.dataset.y[split.test].sum())
         if not 0 < left < len(split.test):
             raise DataError(
@@ -283,9 +283,7 @@ class _Run:
 
     def _raw(self, rows: Indices) -> pd.DataFrame | None:
         """Return all columns of some rows, if the table was a raw one."""
-        take = getattr(self.dataset, "take", None)
-        raw: pd.DataFrame | None = None if take is None else take(rows).raw
-        return raw
+        return self.dataset.take(rows).raw
 
     def _best_calibrated(self, candidate: Candidate) -> tuple[Candidate, CrossValidation]:
         """Cross-validate; once more with a sigmoid on top if the probabilities are wrong."""
@@ -417,9 +415,8 @@ class _Run:
             )
         return tuple(found)
 
-    def _ids(self, rows: Indices) -> Any:  # noqa: ANN401 - an array of text, or None
-        ids = getattr(self.dataset, "ids", None)
-        return None if ids is None else ids[rows]
+    def _ids(self, rows: Indices) -> NDArray[np.object_] | None:
+        return None if self.dataset.ids is None else self.dataset.ids[rows]
 
     def _split_facts(self) -> dict[str, Any]:
         split, customers = self.split, self.customers
@@ -461,9 +458,9 @@ def _require(customers: Customers, least: int, what: str) -> None:
         )
 
 
-def _whole(of_row: Indices, known: Any) -> Any:  # noqa: ANN401 - arrays of flags
+def _whole(of_row: Indices, known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Tell of each row whether any row of its customer is known."""
-    return (np.bincount(of_row, known) > 0)[of_row]
+    return np.isin(of_row, of_row[known])
 
 
 def _selection(chosen: str, validations: tuple[CrossValidation, ...]) -> dict[str, Any]:
