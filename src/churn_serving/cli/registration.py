@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.training import Estimate
+    from churn_serving.learning.resampling import Estimate
 
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
