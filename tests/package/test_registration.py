@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import inspect
 import shutil
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import bentoml
 import joblib
+import lightgbm
 import numpy as np
 import pytest
+import xgboost
 from sklearn.neighbors import KNeighborsClassifier
 
 from churn_serving.errors import (
@@ -22,12 +25,13 @@ from churn_serving.errors import (
 )
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.learning import registration
-from churn_serving.learning.registration import save_artifact
+from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.model.artifact import MODEL_NAME, Trust, find_model, load_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from churn_serving.learning.dataset import Dataset
     from tests.package.conftest import Fitted
 
     StoreFiles = Callable[[], dict[str, bytes]]
@@ -232,3 +236,28 @@ def test_a_model_of_another_version_loads_without_a_warning_of_scikit_learn(
 def test_the_default_name_is_the_one_the_service_looks_for() -> None:
     assert MODEL_NAME == "churn_classifier"
     assert inspect.signature(save_artifact).parameters["name"].default == MODEL_NAME
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_a_booster_is_registered_from_its_file_and_bentoml_loads_it_again(
+    library: str, telco: Dataset, model_name: str, tmp_path: Path
+) -> None:
+    X, y = telco.X[:1000], telco.y[:1000]
+    booster: Any
+    if library == "xgboost":
+        booster = xgboost.train({"objective": "binary:logistic"}, xgboost.DMatrix(X, y), 5)
+        path = tmp_path / "model.json"
+    else:
+        parameters = {"objective": "binary", "verbose": -1}
+        booster = lightgbm.train(parameters, lightgbm.Dataset(X, y), 5)
+        path = tmp_path / "model.txt"
+    booster.save_model(path)
+    tag = save_booster(path=path, threshold=0.5, measured={}, name=model_name)
+    matrix: Any = xgboost.DMatrix if library == "xgboost" else lambda X: X
+    expected = booster.predict(matrix(X))
+    scored = load_artifact(tag).scorer.score(X)
+    np.testing.assert_allclose(scored, expected, rtol=0, atol=5e-7)
+    again = getattr(bentoml, library).load_model(tag)
+    np.testing.assert_array_equal(again.predict(matrix(X)), expected)
+    versions = find_model(tag).metadata["library_versions"]
+    assert versions[library] == importlib.import_module(library).__version__

@@ -66,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"This command needs {package}, which is not installed here; install it with: "
             f"pip install 'churn-serving[{_EXTRA_OF[package]}]'"
         )
-    except (ChurnServingError, OSError) as error:
+    except ChurnServingError as error:
         return _told(str(error))
+    except OSError as error:
+        return _told(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     return code if isinstance(code, int) else 0
 
 

@@ -74,6 +74,8 @@ def convert_model(tag: str, data: Path | None, sign_key: Path | None) -> None:
         sign_key=sign_key,
     )
     say(f"Converted {entry.tag}, which stays as it is.")
+    if not entry.is_latest:
+        note(f"{new} is what {new.partition(':')[0]}:latest means now, though it is an older model")
     say_registered(new)
 
 

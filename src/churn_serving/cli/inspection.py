@@ -36,10 +36,10 @@ _STATES: Final = {
 }
 _TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
 _FIGURES: Final = {
-    "held_out": "on customers it had not seen",
-    "measured": "on a table it may have been trained on",
+    "held_out": ("held out", "on customers that it had never seen"),
+    "measured": ("measured", "on a table that it may have been trained on"),
 }
-"""Under which name figures are kept with a model, and what they were measured on."""
+"""Under which name figures are kept with a model, how they are called, and what they are of."""
 
 
 def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> None:
@@ -59,8 +59,8 @@ def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> 
             "train one with: python train_and_save.py"
         )
     else:
-        columns = ("tag", "state", "estimator", "threshold", "size", "signature")
-        table(columns, ([_cell(model, column) for column in columns] for model in found))
+        table(("  tag", "estimator", "threshold", "state"), map(_row, found), fold="estimator")
+        say("* what name:latest means")
 
 
 def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
@@ -72,15 +72,21 @@ def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
     """
     key = _read(public_key)
     model = find_model(tag, Trust(public_key=key, allow_pickle=True))
-    described = {**_described(model), "signature": _signature(model.folder, key)}
+    described = {
+        **_described(model),
+        "signature": _signature(model.folder, key),
+        **({"signed_by": signature.fingerprint(key)} if key else {}),
+    }
     if as_json:
         say_json({**described, "sha256": model.sha256, **model.manifest.model_dump(mode="json")})
         return
     metadata = model.metadata
     facts(
         [
-            *((name, str(value)) for name, value in described.items() if name != "size"),
-            ("size", _megabytes(described["size"])),
+            *(
+                (name.replace("_", " "), _megabytes(value) if name == "size" else str(value))
+                for name, value in described.items()
+            ),
             ("manifest's SHA-256", model.sha256),
             ("files", ", ".join(model.manifest.files)),
             *(
@@ -108,7 +114,7 @@ def verify_model(tag: str, public_key: Path | None, *, allow_pickle: bool) -> No
     say(f"{artifact.tag} can be served.")
     facts(
         [
-            ("signature", _signature(artifact.folder, key)),
+            ("signature", _told(_signature(artifact.folder, key), key)),
             ("files", f"{len(artifact.manifest.files)}, each with its recorded checksum"),
             ("columns", f"{len(artifact.manifest.columns)}, those of this code"),
             ("golden rows", f"{GOLDEN_ROWS}, each with the estimator's own probability"),
@@ -128,12 +134,11 @@ def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
         model = find_model(entry.tag, Trust(public_key=key, allow_pickle=True))
     except ModelError as error:
         state = next((word for kind, word in _STATES.items() if isinstance(error, kind)), "refused")
-        return {**known, "state": state, "size": entry.size, "reason": str(error)}
+        return {**known, "state": state, "reason": str(error)}
     return {
         **known,
         "state": "portable" if not model.is_pickled else "pickle",
         **_described(model),
-        "size": entry.size,
         "signature": _signature(model.folder, key),
     }
 
@@ -158,21 +163,31 @@ def _kind(manifest: Manifest) -> str:
 def _signature(folder: Path, key: PublicKey | None) -> str:
     """Say what is known of the signature of a model that was found with this key."""
     if key is not None:
-        return f"valid, by {signature.fingerprint(key)}"
-    return "there, not checked" if (folder / SIGNATURE).exists() else "none"
+        return "valid"
+    return "unchecked" if (folder / SIGNATURE).exists() else "none"
 
 
-def _cell(model: Mapping[str, Any], column: str) -> str:
-    value = model.get(column)
-    if value is None:
-        return ""
-    if column == "tag" and model["latest"]:
-        return f"{value} (latest)"
-    if column == "size":
-        return _megabytes(value)
-    if column == "threshold":
-        return f"{value:.3f}"
-    return str(value)
+def _told(state: str, key: PublicKey | None) -> str:
+    if key is not None:
+        return f"{state}, by the key {signature.fingerprint(key)}"
+    return (
+        f"{state}; pass --public-key to check it" if state != "none" else "none; none was asked for"
+    )
+
+
+def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the cells of a model in the list, narrow enough for a terminal of 80 columns."""
+    tag = f"{'*' if model['latest'] else ' '} {model['tag']}"
+    if "signature" not in model:
+        return tag, "", "", model["state"]
+    pickled = " (pickle)" if model["state"] == "pickle" else ""
+    signed = {"none": "unsigned", "valid": "signed, valid"}.get(model["signature"], "signed")
+    return (
+        tag,
+        f"{model['estimator']}{pickled}",
+        f"{model['threshold']:.3f}",
+        signed,
+    )
 
 
 def _megabytes(size: int) -> str:
@@ -185,10 +200,14 @@ def _pairs(title: str, values: object) -> Iterator[tuple[str, str]]:
 
 
 def _figures(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for section, meaning in _FIGURES.items():
+    for section, (title, meaning) in _FIGURES.items():
         figures = metadata.get(section)
-        for name, title in _TITLES.items():
-            figure = figures.get(name) if isinstance(figures, dict) else None
-            if isinstance(figure, dict) and {"value", "low", "high"} <= set(figure):
-                value, low, high = (float(figure[part]) for part in ("value", "low", "high"))
-                yield title, f"{value:.4f}, 95% interval {low:.4f} to {high:.4f}, {meaning}"
+        lines = [
+            f"{name:9}{figure['value']:.4f}  95%: {figure['low']:.4f} to {figure['high']:.4f}"
+            for key, name in _TITLES.items()
+            if isinstance(figures, dict)
+            and isinstance(figure := figures.get(key), dict)
+            and all(isinstance(figure.get(part), float) for part in ("value", "low", "high"))
+        ]
+        if lines:
+            yield title, "\n".join((meaning, *lines))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -13,13 +14,14 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.cli.terminal import note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
+from churn_serving.learning.boosters import SUFFIXES
 from churn_serving.learning.compile import (
     compile_booster,
     compile_model,
     reference_probabilities,
 )
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.registration import save_artifact, save_booster
+from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import measure
 from churn_serving.model.artifact import MODEL_NAME
 from churn_serving.model.signature import read_private_key
@@ -29,12 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.training import Estimate
+    from churn_serving.learning.resampling import Estimate
 
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
 DEFAULT_THRESHOLD: Final = 0.5
-BOOSTER_SUFFIXES: Final = {".json", ".ubj", ".txt"}
 
 _TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
 
@@ -64,7 +65,7 @@ def register_model(order: Order) -> None:
     """
     if order.sign_key is not None:
         read_private_key(order.sign_key)  # before minutes of measuring
-    is_booster = order.file.suffix.lower() in BOOSTER_SUFFIXES
+    is_booster = order.file.suffix.lower() in SUFFIXES
     if order.preprocess is not None and not is_booster:
         raise SettingsError(
             "--preprocess is for model files of XGBoost and LightGBM; a joblib file holds a "
@@ -76,23 +77,24 @@ def register_model(order: Order) -> None:
     if order.data is not None:
         probabilities = _booster(order) if is_booster else _estimator(estimator, order)
         threshold, measured = measured_on(order.data, probabilities, threshold)
-    elif threshold is None:
-        threshold = DEFAULT_THRESHOLD
-        note(
-            f"nothing was measured, and churn is predicted from a probability of {threshold} on; "
-            "pass a table with --data, or a threshold with --threshold"
-        )
     common: dict[str, Any] = {
-        "threshold": threshold,
+        "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
         "measured": {"registered_from": order.file.name, **measured},
         "name": order.name,
         "labels": order.labels,
         "sign_key": order.sign_key,
     }
     if is_booster:
+        from churn_serving.learning.registration import save_booster  # noqa: PLC0415
+
         tag = save_booster(path=order.file, preprocess=order.preprocess, **common)
     else:
         tag = save_artifact(estimator=estimator, allow_pickle=order.allow_pickle, **common)
+    if threshold is None:
+        note(
+            f"churn is predicted from a probability of {DEFAULT_THRESHOLD} on, because nothing was "
+            "measured; pass a table with --data, or a threshold with --threshold"
+        )
     say_registered(tag)
 
 
@@ -114,8 +116,8 @@ def measured_on(
             for name, title in _TITLES.items()
         ),
     )
-    how = "the best F1 on this table" if threshold is None else "as asked"
-    say(f"Churn is predicted from a probability of {chosen:.3f} on ({how}).")
+    if threshold is None:
+        say(f"The best F1 on this table is that of a threshold of {chosen:.3f}.")
     note(
         "if the model was trained on customers of this table, these figures flatter it; customers "
         "that it has never seen tell how good it is"
@@ -165,16 +167,19 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - whatever the file holds
     try:
         with one_warning_of_versions():
             return joblib.load(path)
-    except ModuleNotFoundError as error:
-        raise SettingsError(
-            f"{path.name} needs the module {error.name}, which is not installed here."
-        ) from None
     # A file of any kind may be passed, and unpickling one can raise anything.
     except Exception as error:  # noqa: BLE001 - see above
-        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        # Text that is read as a pickle may name modules that nobody ever had.
+        if isinstance(error, ModuleNotFoundError) and re.fullmatch(r"[\w.]+", error.name or ""):
+            raise SettingsError(
+                f"{path.name} needs the module {error.name}, which is not installed here."
+            ) from None
+        nonsense = isinstance(error, ModuleNotFoundError)
+        reason = "" if nonsense else (str(error).splitlines() or [""])[0][:200]
+        reason = reason or type(error).__name__
         raise SettingsError(
             f"{path.name} is not a joblib or pickle file of an estimator ({reason}); model files "
-            f"of XGBoost and LightGBM end in {', '.join(sorted(BOOSTER_SUFFIXES))}."
+            f"of XGBoost and LightGBM end in {', '.join(SUFFIXES)}."
         ) from None
 
 
@@ -189,5 +194,5 @@ def _estimator(estimator: Any, order: Order) -> Callable[[FloatArray], FloatArra
 
 
 def _booster(order: Order) -> Callable[[FloatArray], FloatArray]:
-    _, probabilities = compile_booster(order.file, order.preprocess)
+    _, probabilities, _ = compile_booster(order.file, order.preprocess)
     return probabilities

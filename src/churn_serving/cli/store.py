@@ -29,11 +29,6 @@ class Entry:
     folder: Path
     is_latest: bool
 
-    @property
-    def size(self) -> int:
-        """Bytes of all files."""
-        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
-
 
 def entries(name: str | None = None) -> list[Entry]:
     """Return what the store has, of one name or of all; of each name the newest first.

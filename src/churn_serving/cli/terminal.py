@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["facts", "note", "say", "say_json", "table"]
 
-_out: Final = Console(highlight=False, markup=False)
+_WIDTH_OF_A_FILE: Final = 160
+_GAP: Final = (0, 2, 0, 0)
+
+# A table in a file is as wide as it needs to be.
+_out: Final = Console(
+    highlight=False, markup=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+)
 _err: Final = Console(highlight=False, markup=False, stderr=True)
 
 
@@ -34,11 +41,11 @@ def say_json(value: Any) -> None:  # noqa: ANN401 - anything that JSON knows
     click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; its first column is never cut."""
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        drawn.add_column(column, overflow="fold", no_wrap=number == 0)
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, fold: str = "") -> None:
+    """Print a table; only the cells of the column ``fold`` may take several lines."""
+    drawn = Table(box=None, header_style="bold", padding=_GAP, pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, overflow="fold", no_wrap=column != fold)
     for row in rows:
         drawn.add_row(*map(Text, row))
     _out.print(drawn)
@@ -46,7 +53,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
     """Print what is known of one thing, a line for each fact."""
-    drawn = Table(box=None, show_header=False, pad_edge=False)
+    drawn = Table(box=None, show_header=False, padding=_GAP, pad_edge=False)
     drawn.add_column(style="bold", no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, value in pairs:

@@ -63,7 +63,7 @@ class _Framework(NamedTuple):
     """How BentoML knows what it can load a model with."""
 
     name: str
-    distribution: str
+    library: str
     file: str
     api_version: str
 
@@ -74,7 +74,7 @@ class _Framework(NamedTuple):
 
 _SKLEARN: Final = _Framework("sklearn", "scikit-learn", PICKLE, "v1")
 _BOOSTERS: Final = {
-    "xgboost": _Framework("xgboost", "xgboost", "saved_model.ubj", "v2"),
+    "xgboost": _Framework("xgboost", "xgboost", "saved_model.ubj", "v1"),
     "lightgbm": _Framework("lightgbm", "lightgbm", "saved_model.ubj", "v1"),
 }
 
@@ -121,6 +121,7 @@ def save_artifact(
         compiled,
         lambda X: reference_probabilities(estimator, X),
         framework=_SKLEARN,
+        version=importlib.metadata.version("scikit-learn"),
         content=_pickled(estimator),
         custom_objects={} if scaler is None else {SCALER: scaler},
         named=compiled.steps[-1] if compiled else type(estimator).__name__,
@@ -160,15 +161,15 @@ def save_booster(
         ModelCorruptedError: As for ``save_artifact``.
         OSError: The disk is full or cannot be written.
     """
-    compiled, reference = compile_booster(path, preprocess)
-    (library,) = compiled.steps
+    compiled, reference, booster = compile_booster(path, preprocess)
     return _register(
         compiled,
         reference,
-        framework=_BOOSTERS[library],
-        content=_ubj(path) if library == "xgboost" else path.read_bytes(),
+        framework=_BOOSTERS[booster.library],
+        version=booster.version,
+        content=booster.content,
         custom_objects={},
-        named=library,
+        named=booster.name,
         threshold=threshold,
         measured=measured,
         name=name,
@@ -182,6 +183,7 @@ def _register(
     reference: Callable[[FloatArray], FloatArray],
     *,
     framework: _Framework,
+    version: str,
     content: bytes,
     custom_objects: dict[str, Any],
     named: str,
@@ -201,16 +203,15 @@ def _register(
             "golden/p": np.asarray(reference(golden), dtype=np.float64),
         }
     )
-    version = importlib.metadata.version(framework.distribution)
     metadata = {
         "task": TASK,
-        "framework": framework.distribution,
+        "framework": framework.library,
         "estimator": named,
         "steps": list(compiled.steps) if compiled else [named],
         "python_version": platform.python_version(),
         "library_versions": {
-            library: importlib.metadata.version(library)
-            for library in sorted({*_LIBRARIES, framework.distribution})
+            **{library: importlib.metadata.version(library) for library in _LIBRARIES},
+            framework.library: version,
         },
         "git_commit": git_commit(),
         "trained_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -233,7 +234,7 @@ def _register(
             metadata=metadata,
             context=bentoml.models.ModelContext(
                 framework_name=framework.name,
-                framework_versions={framework.distribution: version},
+                framework_versions={framework.library: version},
             ),
         ) as model:
             files = {framework.file: content, ARRAYS: arrays}
@@ -265,13 +266,6 @@ def _pickled(estimator: object) -> bytes:
     file = io.BytesIO()
     joblib.dump(estimator, file)
     return file.getvalue()
-
-
-def _ubj(path: Path) -> bytes:
-    """Return what ``bentoml.xgboost.load_model`` reads, whichever form the file has."""
-    import xgboost  # noqa: PLC0415 - only who registers such a model has it
-
-    return bytes(xgboost.Booster(model_file=path).save_raw("ubj"))
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
