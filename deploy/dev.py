@@ -33,18 +33,14 @@ ENVIRONMENT: Final = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# What the code and its models import. One that is missing here costs its time at each save.
+# What the code imports. One that is missing here costs its time at each save.
 LIBRARIES: Final = (
     "_bentoml_impl.loader",
     "_bentoml_impl.server.app",
     "_bentoml_impl.worker.service",
-    "aiohttp",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "opentelemetry.instrumentation.asgi",
     "pydantic_settings",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-    "sklearn.pipeline",
     "structlog",
     "uvicorn.protocols.http.httptools_impl",
     "uvloop",

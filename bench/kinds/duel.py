@@ -76,7 +76,7 @@ def _calls(function: Callable[[Input], object], inputs: Sequence[Input], seconds
     while True:
         each = _time(function, inputs, calls)
         if each * calls >= seconds / 4 or calls >= MAX_CALLS:
-            return max(1, min(MAX_CALLS, round(seconds / each)))
+            return max(1, min(MAX_CALLS, round(seconds / max(each, 1e-9))))
         calls *= 2
 
 

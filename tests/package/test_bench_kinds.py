@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from time import sleep
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from bench.kinds.found import SIZES, Found, introduction, outcomes, read, table
 from bench.servers.ours import OURS
 from bench.servers.server import PREDICT
 from bench.tables import markdown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def found(kind: str, times: float) -> Found:
@@ -34,40 +37,54 @@ def test_only_a_model_that_sums_in_float32_may_differ_by_more() -> None:
     }
 
 
-def test_both_are_called_with_every_input_and_who_is_first_changes() -> None:
+class Clock:
+    """Stands still, but for what says that it takes time."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("bench.kinds.duel.perf_counter", made)
+    return made
+
+
+def test_both_are_called_with_every_input_and_who_is_first_changes(clock: Clock) -> None:
     called: list[tuple[str, int]] = []
 
-    def theirs(number: int) -> None:
-        called.append(("theirs", number))
-        sleep(0.001)
+    def takes(name: str, seconds: float) -> Callable[[int], None]:
+        def call(number: int) -> None:
+            called.append((name, number))
+            clock.now += seconds
 
-    measured = duel(
-        lambda number: called.append(("ours", number)),
-        theirs,
-        [1, 2],
-        pairs=4,
-        seconds=0.004,
-    )
-    assert {("ours", 1), ("ours", 2), ("theirs", 1), ("theirs", 2)} == set(called)
-    # Who sleeps is slower, and the ratio says how much faster ours is.
-    assert measured.theirs_us > 1000 > measured.ours_us
-    assert measured.ratio.low > 1
+        return call
+
+    measured = duel(takes("ours", 0.25), takes("theirs", 0.5), [1, 2], pairs=4, seconds=2)
+    assert set(called) == {("ours", 1), ("ours", 2), ("theirs", 1), ("theirs", 2)}
+    assert (measured.ours_us, measured.theirs_us) == (250_000, 500_000)
+    # How many times faster ours is.
+    assert (measured.ratio.low, measured.ratio.high) == (2, 2)
     names = [name for name, _ in called]
     firsts = [name for before, name in zip([None, *names], names, strict=False) if name != before]
     # In the warm-up ours is first, then they change: theirs, ours; ours, theirs; and so on.
     assert firsts == ["ours", "theirs", "ours", "theirs", "ours", "theirs"]
 
 
-def test_one_call_is_enough_if_it_takes_long() -> None:
+def test_one_call_is_enough_if_it_takes_long(clock: Clock) -> None:
     calls: list[int] = []
 
     def slow(number: int) -> None:
         calls.append(number)
-        sleep(0.002)
+        clock.now += 1
 
-    duel(slow, lambda _: None, [0], pairs=1, seconds=0.001)
-    # Once to see how long it takes, and once for good.
-    assert len(calls) == 2
+    duel(slow, slow, [0], pairs=1, seconds=0.001)
+    # For each, once to see how long it takes, and once for good.
+    assert len(calls) == 4
 
 
 def test_what_another_process_has_measured_is_read_as_it_was() -> None:

@@ -287,6 +287,9 @@ def test_a_frozen_estimator_is_what_it_was(telco: Dataset) -> None:
     assert furthest(FrozenEstimator(estimator), compiled, rows_for(compiled, telco)) <= 1e-9
 
 
+@pytest.mark.skipif(
+    "temperature" not in (CalibratedClassifierCV.__doc__ or ""), reason="needs scikit-learn 1.8"
+)
 def test_a_temperature_is_folded_into_a_decision_function(telco: Dataset) -> None:
     calibrated = CalibratedClassifierCV(boosted(), method="temperature", cv=2)
     estimator = fitted(calibrated, telco)

@@ -12,7 +12,7 @@ import pytest
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES, CONTRACT_TYPES
 from churn_serving.learning.compile import compile_booster
-from churn_serving.learning.inputs import TAKEN
+from churn_serving.learning.inputs import TAKEN, table_of
 from tests.package.test_compile import FIT, evaluate, reached, rows_for, served
 from tests.package.test_compile_refusals import one_sentence
 
@@ -64,16 +64,14 @@ def holes(X: FloatArray) -> FloatArray:
     return X
 
 
-def train_xgboost(
-    X: FloatArray, y: Any, *, types: Any = None, names: Any = None, **options: Any
-) -> Any:
+def train_xgboost(X: Any, y: Any, *, types: Any = None, names: Any = None, **options: Any) -> Any:
     options = {"objective": "binary:logistic", "max_depth": 5, "max_cat_to_onehot": 2, **options}
     data = xgb.DMatrix(X, y, feature_types=types, feature_names=names, enable_categorical=True)
     return xgb.train({"nthread": 1, **options}, data, 8)
 
 
 def train_lightgbm(
-    X: FloatArray, y: Any, *, categories: Any = (), names: Any = "auto", **options: Any
+    X: Any, y: Any, *, categories: Any = (), names: Any = "auto", **options: Any
 ) -> Any:
     options = {"objective": "binary", "num_leaves": 15, "cat_smooth": 1, "verbosity": -1, **options}
     data = lgb.Dataset(X, y, categorical_feature=list(categories), feature_name=names)
@@ -127,10 +125,9 @@ def _seen(X: FloatArray, one: dict[str, Any]) -> FloatArray:
         )
         return code
     x: FloatArray = X[:, COLUMN_NAMES.index(one["column"])]
-    seen: FloatArray = (x - one.get("mean", 0)) / one.get("scale", 1)
-    seen = seen * one.get("factor", 1)
-    shifted: FloatArray = seen + one.get("offset", 0)
-    return shifted
+    seen: FloatArray = (x - one.get("mean", 0)) / one.get("scale", 1) * one.get("factor", 1)
+    seen += one.get("offset", 0)
+    return seen
 
 
 @pytest.mark.parametrize("types", [None, TYPES], ids=["numbers", "categories"])
@@ -321,3 +318,27 @@ def test_a_booster_of_unknown_features_is_refused(telco: Dataset, tmp_path: Path
     names = [f"f_{index}" for index in range(len(COLUMN_NAMES))]
     train_xgboost(telco.X[:300], telco.y[:300], names=names).save_model(tmp_path / "model.json")
     assert "a column 'f_0'" in refusal(tmp_path / "model.json")
+
+
+@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
+def test_codes_of_pandas_categories_have_to_be_said(
+    library: str, telco: Dataset, tmp_path: Path
+) -> None:
+    table = table_of(COLUMN_NAMES, telco.X).astype({"num_products": int})
+    table = table.astype({"num_products": "category"})
+    path = tmp_path / ("model.ubj" if library == "xgboost" else "model.txt")
+    if library == "xgboost":
+        train_xgboost(table, telco.y).save_model(path)
+    else:
+        train_lightgbm(table, telco.y, categories=["num_products"]).save_model(path)
+    assert "which code stands for which value" in refusal(path)
+    preprocess = tmp_path / "preprocess.json"
+    # The categories are 1 to 9, their codes 0 to 8.
+    inputs: list[dict[str, Any]] = [{"column": name} for name in COLUMN_NAMES]
+    inputs[NUM_PRODUCTS]["offset"] = -1
+    preprocess.write_text(json.dumps({"inputs": inputs}))
+    compiled, probabilities, booster = compile_booster(path, preprocess)
+    seen = xgb.DMatrix(table, enable_categorical=True) if library == "xgboost" else table
+    expected = booster.native.predict(seen)
+    np.testing.assert_array_equal(probabilities(telco.X), expected)
+    assert np.abs(evaluate(compiled, telco.X) - expected).max() <= 5e-7

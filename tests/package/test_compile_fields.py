@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -182,3 +183,29 @@ def test_columns_of_the_bare_matrix_are_told_by_their_numbers(telco: Dataset) ->
     compiled = compile_model(estimator)
     X = rows_for(compiled, telco, [0, 1, 2])
     assert furthest(estimator, compiled, X) <= 1e-9
+
+
+def test_random_thresholds_divide_categories_in_few_ways(telco: Dataset) -> None:
+    transformer = encoded(OrdinalEncoder(), remainder="passthrough")
+    trees = ExtraTreesClassifier(10, random_state=0)
+    estimator = fitted(make_pipeline(transformer, trees), telco, list(FEATURE_NAMES))
+    compiled = compile_model(estimator)
+    assert len(compiled.arrays["0/set_start"]) <= 3
+    assert furthest(estimator, compiled, rows_for(compiled, telco, CONTINUOUS)) <= 1e-9
+
+
+def test_flags_may_have_been_zeros_and_ones(telco: Dataset) -> None:
+    flags = dict.fromkeys(FLAGS, int)
+    table = table_of(FEATURE_NAMES, telco.X[FIT]).astype(flags)
+    transformer = encoded(OneHotEncoder(), remainder=OneHotEncoder())
+    estimator = make_pipeline(transformer, forest()).fit(table, telco.y[FIT])
+    compiled = compile_model(estimator)
+    assert furthest(estimator, compiled, rows_for(compiled, telco, CONTINUOUS)) <= 1e-9
+
+
+def test_numbers_and_flags_may_be_pandas_categories(telco: Dataset) -> None:
+    categories = dict.fromkeys([*WORDS, *FLAGS, "num_products"], "category")
+    table = table_of(FEATURE_NAMES, telco.X[FIT]).astype(categories)
+    estimator = boosted(max_leaf_nodes=60, min_samples_leaf=3).fit(table, telco.y[FIT])
+    compiled = compile_model(estimator)
+    assert furthest(estimator, compiled, rows_for(compiled, telco, CONTINUOUS)) <= 1e-9

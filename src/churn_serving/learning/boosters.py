@@ -96,9 +96,15 @@ def read_booster(path: Path, preprocess: Path | None = None) -> Booster:
     return (_read_lightgbm if path.suffix == ".txt" else _read_xgboost)(path, frame)
 
 
-def _frame(frame: Frame | None, names: Sequence[str], count: int) -> Frame:
+def _frame(frame: Frame | None, names: Sequence[str], count: int, *, has_categories: bool) -> Frame:
     """Return what the booster sees, by the file, else by its feature names, else everything."""
     if frame is None:
+        if has_categories:
+            # A code is a place in the list of categories: 0 may stand for 1.
+            raise UnsupportedEstimatorError(
+                "The booster was trained on categories of pandas, where --preprocess has to say "
+                "which code stands for which value."
+            )
         unnamed = not names or all(name == f"Column_{k}" for k, name in enumerate(names))
         frame = Frame.named(names_of(None if unnamed else names, count))
     if len(frame.columns) != count:
@@ -140,12 +146,17 @@ def _read_xgboost(path: Path, frame: Frame | None) -> Booster:
             f"XGBoost with objective={objective} and booster={kind} is not taken (binary:logistic "
             "or reg:logistic, and gbtree or dart, are)"
         )
-    trees = (boosting["gbtree"] if kind == "dart" else boosting)["model"]["trees"]
+    model = (boosting["gbtree"] if kind == "dart" else boosting)["model"]
+    trees = model["trees"]
     if int(parameters["num_target"]) > 1 or not trees:
         raise unsupported("XGBoost with several targets, or without trees, is not taken")
     weights = boosting["weight_drop"] if kind == "dart" else [1.0] * len(trees)
     names = learner.get("feature_names") or []
-    frame = _frame(frame, names, int(parameters["num_feature"]))
+    # Since version 3.1.
+    categories = model.get("cats", {}).get("enc", ())
+    has_categories = any(one.get("values") for one in categories)
+    count = int(parameters["num_feature"])
+    frame = _frame(frame, names, count, has_categories=has_categories)
     nodes = _xgboost_nodes(trees, weights)
     start = np.float32(float(parameters["base_score"].strip("[]")))
     baseline = -np.log(np.float32(1) / start - np.float32(1))  # in float32, as XGBoost does
@@ -210,7 +221,12 @@ def _read_lightgbm(path: Path, frame: Frame | None) -> Booster:
     if any(tree.get("is_linear", "0") != "0" for tree in trees):
         raise unsupported("LightGBM with linear_tree is not taken")
     steepness = float(dict(setting.split(":") for setting in settings).get("sigmoid", 1))
-    frame = _frame(frame, booster.feature_name(), booster.num_feature())
+    frame = _frame(
+        frame,
+        booster.feature_name(),
+        booster.num_feature(),
+        has_categories=bool(booster.pandas_categorical),
+    )
     nodes = _lightgbm_nodes(trees)
     is_mean = "average_output" in text.splitlines()  # a random forest
     scale = steepness / len(trees) if is_mean else steepness

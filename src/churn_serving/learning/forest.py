@@ -245,20 +245,22 @@ def compile_nodes(
             column[ordered] = source.column
             threshold[ordered] = raw_thresholds(source, cuts, arithmetic)[cut_of]
         else:
-            for cut in range(len(cuts)):
-                for to_left in (False, True):
-                    where = ordered[(cut_of == cut) & (known[ordered] == to_left)]
-                    if len(where):
-                        put(
-                            where,
-                            _case_test(sets, source, cuts[cut], arithmetic, missing_left=to_left),
-                        )
-        for node in np.flatnonzero(here & is_categorical).tolist():
+            # Of many thresholds, few divide the cases differently: as often as they have values.
+            below = _count_left(source, cuts, arithmetic)[cut_of]
+            group = 2 * below + known[ordered]
+            for first in np.unique(group, return_index=True)[1].tolist():
+                cut = cuts[cut_of[first]]
+                missing_left = bool(known[ordered[first]])
+                test = _case_test(sets, source, cut, arithmetic, missing_left=missing_left)
+                put(ordered[group == group[first]], test)
+        categorical = np.flatnonzero(here & is_categorical).tolist()
+        if categorical:
             cases = source.enumerated()
-            sides = nodes.sides[node]
             seen, other = _numbers_of(cases)
-            side = None if other is None else bool(sides.left(other)[0])
-            put(node, sets.test(cases, sides.left(seen).tolist(), other=side))
+            for node in categorical:
+                sides = nodes.sides[node]
+                side = None if other is None else bool(sides.left(other)[0])
+                put(node, sets.test(cases, sides.left(seen).tolist(), other=side))
 
     position = _preorder(nodes, swapped)
     order = np.flatnonzero(position >= 0)
@@ -278,6 +280,15 @@ def _numbers_of(cases: Cases) -> tuple[FloatArray, FloatArray | None]:
         return seen, None if cases.other is None else np.array([cases.other], np.float64)
     except ValueError as error:
         raise unsupported("A category that is a word reaches the classifier") from error
+
+
+def _count_left(cases: Cases, thresholds: NDArray[Any], arithmetic: Arithmetic) -> NDArray[np.intp]:
+    """Return how many of the values each threshold sends to the left: that says which."""
+    count = np.zeros(len(thresholds), np.intp)
+    for values in _numbers_of(cases):
+        for value in () if values is None else values.tolist():
+            count += arithmetic.left(np.array([value]), thresholds)
+    return count
 
 
 def _case_test(

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import numpy as np
 from bentoml.exceptions import ServiceUnavailable
 
@@ -88,6 +87,8 @@ class Runtime:
 
     def remote_runner(self, service: Any) -> Runner:  # noqa: ANN401 - BentoML's proxy has no type
         """Return a runner that calls the service which runs the model."""
+        # Imported late: the supervisor would have it for nothing, and it takes 6 MB.
+        import aiohttp  # noqa: PLC0415
 
         async def score(X: FloatArray) -> FloatArray:
             try:
