@@ -14,7 +14,7 @@ from sklearn.ensemble import RandomForestClassifier, VotingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from churn_serving import cli
-from churn_serving.learning.training import _best_f1_threshold
+from churn_serving.learning.measuring.evaluation import best_threshold
 from churn_serving.model.artifact import Trust, find_model, load_artifact
 from churn_serving.model.signature import generate_key_pair, read_public_key
 
