@@ -14,7 +14,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from churn_serving.learning.evaluation import (
+from churn_serving.learning.measuring.evaluation import (
     METRICS,
     best_threshold,
     curves,
@@ -22,7 +22,7 @@ from churn_serving.learning.evaluation import (
     measure,
     no_skill,
 )
-from churn_serving.learning.resampling import cells_of, means, resamples
+from churn_serving.learning.measuring.resampling import cells_of, means, resamples
 
 if TYPE_CHECKING:
     from churn_serving.features.columns import FloatArray

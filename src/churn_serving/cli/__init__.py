@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from churn_serving import __version__
-from churn_serving.cli.model import model
+from churn_serving.cli.model import model_commands
 from churn_serving.errors import ChurnServingError
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
 
 _EXTRA_OF: Final = {
-    "cloudpickle": "train",
     "joblib": "train",
     "lightgbm": "boosters",
     "pandas": "train",
@@ -44,7 +43,7 @@ def churn() -> None:
     """Look at, sign, register and convert the models of the churn service."""
 
 
-churn.add_command(model)
+churn.add_command(model_commands)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

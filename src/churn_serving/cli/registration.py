@@ -14,14 +14,14 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.cli.terminal import note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
-from churn_serving.learning.boosters import SUFFIXES
 from churn_serving.learning.compile import (
     compile_booster,
     compile_model,
     reference_probabilities,
 )
+from churn_serving.learning.compiling.boosters import SUFFIXES
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.registration import save_artifact
+from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.learning.training import measure
 from churn_serving.model.artifact import MODEL_NAME
 from churn_serving.model.signature import read_private_key
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.resampling import Estimate
+    from churn_serving.learning.measuring.resampling import Estimate
 
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
@@ -85,8 +85,6 @@ def register_model(order: Order) -> None:
         "sign_key": order.sign_key,
     }
     if is_booster:
-        from churn_serving.learning.registration import save_booster  # noqa: PLC0415
-
         tag = save_booster(path=order.file, preprocess=order.preprocess, **common)
     else:
         tag = save_artifact(estimator=estimator, allow_pickle=order.allow_pickle, **common)
@@ -194,5 +192,5 @@ def _estimator(estimator: Any, order: Order) -> Callable[[FloatArray], FloatArra
 
 
 def _booster(order: Order) -> Callable[[FloatArray], FloatArray]:
-    _, probabilities = compile_booster(order.file, order.preprocess)
+    _, probabilities, _ = compile_booster(order.file, order.preprocess)
     return probabilities

@@ -31,6 +31,7 @@ _MAX_MASK_BYTES: Final = 16 * 1024**2
 _LANES: Final = 16_384
 """Rows times trees that are walked at once: their arrays stay in the processor's caches."""
 _ROWS: Final = 2048
+_CACHE_BYTES: Final = 2**18
 _STEPS: Final = 4
 """Levels that are walked before those that have arrived are left out: looking costs time, too."""
 _BIT_LENGTH: Final = bytes(number.bit_length() for number in range(256))
@@ -248,6 +249,15 @@ class MaskSum:
 
     def matrix(self, X: FloatArray) -> FloatArray:
         """Return the sums, shape ``(n,)``."""
+        # As many customers at a time as leave their masks in the processor's caches.
+        rows = max(1, _CACHE_BYTES // self._one.nbytes)
+        if len(X) <= rows:
+            return self._sums(X)
+        return np.concatenate(
+            [self._sums(X[first : first + rows]) for first in range(0, len(X), rows)]
+        )
+
+    def _sums(self, X: FloatArray) -> FloatArray:
         alive = np.tile(self._all, (len(X), 1))
         for index, _, cuts, masks, _ in self._columns:
             x = X[:, index]
