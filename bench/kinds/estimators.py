@@ -95,7 +95,7 @@ def _booster(kind: str) -> Any:  # noqa: ANN401 - of two libraries
 def _estimator(kind: str) -> Any:  # noqa: ANN401 - of different classes
     if kind in MODELS:
         # Imported late: another commit may have it elsewhere, and is never asked for these.
-        from churn_serving.learning.training import CANDIDATES  # noqa: PLC0415
+        from churn_serving.learning.candidates import CANDIDATES  # noqa: PLC0415
 
         return clone(next(one.estimator for one in CANDIDATES if one.name == kind))
     return {

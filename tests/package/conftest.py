@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -16,10 +16,11 @@ from threadpoolctl import threadpool_limits
 
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
 from churn_serving.learning import training
+from churn_serving.learning.candidates import CANDIDATES, CLASSIFIER, SCALER, fit
 from churn_serving.learning.compile import compile_model
 from churn_serving.learning.dataset import Dataset, _public_file, load_dataset
 from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import CANDIDATES, TrainingResult, train
+from churn_serving.learning.training import TrainingResult, train
 from churn_serving.model.scoring import make_scorer
 from churn_serving.schema import EXAMPLE, Customer
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.training import Candidate
+    from churn_serving.learning.candidates import Candidate
     from churn_serving.model.scoring import Scorer
 
 SLICE_ROWS = 400
@@ -94,7 +95,7 @@ def raw(raw_slice: pd.DataFrame) -> pd.DataFrame:
 @pytest.fixture(scope="session")
 def small(telco: Dataset) -> Dataset:
     """The same customers as ``raw``, read."""
-    return replace(telco, X=telco.X[:SLICE_ROWS], y=telco.y[:SLICE_ROWS])
+    return telco.take(slice(SLICE_ROWS))
 
 
 @pytest.fixture
@@ -126,7 +127,8 @@ def few_bootstrap_samples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _fitted(candidate: Candidate, dataset: Dataset) -> Fitted:
-    scaler, estimator = training._fit(candidate, dataset.X, dataset.y, 42)
+    pipeline = fit(candidate, dataset.X, dataset.y, 42)
+    scaler, estimator = pipeline[SCALER], pipeline[CLASSIFIER]
     return Fitted(estimator, scaler, dataset.X)
 
 

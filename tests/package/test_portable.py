@@ -123,7 +123,7 @@ def _anywhere(data: st.DataObject, value: Any) -> tuple[Callable[[Any], None], A
     return lambda new: inside.__setitem__(key, new), inside[key]
 
 
-STRANGE: Final = (
+STRANGE: Final[st.SearchStrategy[Any]] = (
     st.none()
     | st.booleans()
     | st.integers(-(2**70), 2**70)

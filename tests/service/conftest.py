@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sklearn.pipeline import make_pipeline
 from starlette.testclient import TestClient
 
 from churn_serving.http.keys import key_digests
+from churn_serving.learning.candidates import CANDIDATES, SCALER, fit
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import CANDIDATES, _fit
 from churn_serving.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
 def model_tag() -> str:
     """A registered logistic regression, fitted on the public data."""
     dataset = load_dataset()
-    scaler, estimator = _fit(CANDIDATES[0], dataset.X, dataset.y, seed=0)
-    return save_artifact(
-        estimator=make_pipeline(scaler, estimator), scaler=scaler, threshold=0.33, measured={}
-    )
+    pipeline = fit(CANDIDATES[0], dataset.X, dataset.y, seed=0)
+    return save_artifact(estimator=pipeline, scaler=pipeline[SCALER], threshold=0.33, measured={})
 
 
 @pytest.fixture(scope="session")

@@ -16,11 +16,10 @@ import bentoml
 import httpx2
 import pytest
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.pipeline import make_pipeline
 
+from churn_serving.learning.candidates import CANDIDATES, SCALER, Candidate, fit
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import CANDIDATES, Candidate, _fit
 from churn_serving.model.artifact import load_artifact
 from tests.tools import free_port
 
@@ -99,10 +98,10 @@ def models() -> dict[str, str]:
     # A forest is walked: too slow for the event loop, it runs in the runner's thread.
     forest = Candidate("forest", RandomForestClassifier(n_estimators=300, min_samples_leaf=20))
     for candidate in (*CANDIDATES, forest):
-        scaler, estimator = _fit(candidate, dataset.X, dataset.y, seed=0)
+        pipeline = fit(candidate, dataset.X, dataset.y, seed=0)
         tags[candidate.name] = save_artifact(
-            estimator=make_pipeline(scaler, estimator),
-            scaler=scaler,
+            estimator=pipeline,
+            scaler=pipeline[SCALER],
             threshold=0.33,
             measured={},
             name=f"churn_{candidate.name.replace('-', '_')}",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.training import Estimate
+    from churn_serving.learning.resampling import Estimate
 
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
@@ -105,6 +105,8 @@ def measured_on(
         The threshold, the one with the best F1 if none is given, and what is kept with the model.
     """
     dataset = load_dataset(path)
+    for notice in dataset.notices:
+        note(notice)
     chosen, figures = measure(dataset.y, probabilities(dataset.X), threshold)
     say(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
     table(
