@@ -24,6 +24,7 @@ __all__ = ["churn", "main"]
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
 
+_LEARNING: Final = "churn_serving.learning"
 _EXTRA_OF: Final = {
     "joblib": "train",
     "lightgbm": "boosters",
@@ -58,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _told("Interrupted.", INTERRUPTED)
     except ModuleNotFoundError as error:
+        if (error.name or "").startswith(_LEARNING):
+            return _told(
+                "A Bento leaves out what makes models; run this command where models are trained."
+            )
         package = (error.name or "").partition(".")[0]
         if package not in _EXTRA_OF:
             raise
