@@ -111,7 +111,7 @@ bento: $(STAMP) ## Build the Bento of the latest model, or of CHURN_MODEL_TAG's,
 	@$(TRAIN_IF_MISSING)
 	@$(BIN)/python deploy/bento.py --write-tag $(BENTO)
 
-image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah; SKLEARN=1 for a pickled model)
+image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah; SKLEARN=1: for a pickle)
 	@$(BIN)/python -m deploy.container.image build --bento "$$(cat $(BENTO))" $(WITH_SKLEARN)
 
 image-bentoml: bento ## The same with bentoml containerize: more than twice the size

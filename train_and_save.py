@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from churn_serving.learning.dataset import Dataset
-    from churn_serving.learning.resampling import Estimate
+    from churn_serving.learning.measuring.resampling import Estimate
     from churn_serving.learning.training import TrainingResult
 
 MODELS: Final = ("auto", "logistic", "hist-gradient-boosting")

@@ -32,7 +32,7 @@ READY_SECONDS = 60
 STOP_SECONDS = 45
 REST_SECONDS = 2
 MAX_BYTES = 255_000_000
-MAX_BYTES_WITH_SKLEARN = 375_000_000
+MAX_BYTES_WITH_SKLEARN = 395_000_000
 MAX_REST_MB = 200
 SKLEARN = ("joblib", "scipy", "sklearn", "threadpoolctl")
 # Ours are on this machine: no proxy leads there.

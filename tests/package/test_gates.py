@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from churn_serving.features.columns import COLUMN_NAMES
-from churn_serving.learning import gates
 from churn_serving.learning.candidates import KINDS, churn_probabilities, fit
+from churn_serving.learning.measuring import gates
 
 if TYPE_CHECKING:
     from churn_serving.features.columns import FloatArray
     from churn_serving.learning.dataset import Dataset, Labels
-    from churn_serving.learning.gates import Verdict
+    from churn_serving.learning.measuring.gates import Verdict
 
 MONTHLY = COLUMN_NAMES.index("contract_type=month-to-month")
 

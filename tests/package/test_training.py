@@ -24,7 +24,7 @@ from churn_serving.learning.candidates import (
     churn_probabilities,
 )
 from churn_serving.learning.compile import compile_model
-from churn_serving.learning.fingerprints import fingerprints, seen
+from churn_serving.learning.measuring.fingerprints import fingerprints, seen
 from churn_serving.learning.selection import corrected_standard_error, simplest
 from churn_serving.learning.splits import customers_of, hold_out
 from churn_serving.learning.training import Champion, train

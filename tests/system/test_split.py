@@ -104,7 +104,7 @@ def test_it_starts_nothing_where_bentoml_would_take_tcp(models: dict[str, str]) 
     assert done.returncode == 1
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert line.startswith("Error: CHURN_TOPOLOGY=split needs a Unix socket")
+    assert "CHURN_TOPOLOGY=split needs a Unix socket" in line
     assert "BENTOML_NO_UDS" in line
 
 

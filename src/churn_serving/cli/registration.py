@@ -14,12 +14,12 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.cli.terminal import note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
-from churn_serving.learning.boosters import SUFFIXES
 from churn_serving.learning.compile import (
     compile_booster,
     compile_model,
     reference_probabilities,
 )
+from churn_serving.learning.compiling.boosters import SUFFIXES
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.learning.training import measure
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.resampling import Estimate
+    from churn_serving.learning.measuring.resampling import Estimate
 
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 

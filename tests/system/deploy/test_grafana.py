@@ -123,6 +123,7 @@ def test_every_metric_of_the_service_is_shown_or_left_out_on_purpose() -> None:
         "ml_batch_size",  # a matter of tuning, not of operation
         "ml_breaker_opened",  # the state says it
         "ml_fds_exhausted",  # a line in the log says it, and what to do
+        "ml_model_pickled",  # it was allowed on purpose, and a line at the start says it
         "process_open_fds",  # asked for when the memory grows
     }
 

@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
-from churn_serving.learning.evaluation import log_losses
-from churn_serving.learning.resampling import Estimate, interval, means
+from churn_serving.learning.measuring.evaluation import log_losses
+from churn_serving.learning.measuring.resampling import Estimate, interval, means
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
