@@ -87,7 +87,7 @@ class ContractService(bentoml.Service[Any]):
 
 @bentoml.service(service_class=ContractService, workers=SETTINGS.workers, **OPTIONS)
 class ChurnService:
-    """Predicts which telecom customers are about to leave."""
+    """Estimates how likely telecom customers are to leave."""
 
     if RUNTIME.is_split:
         runner = bentoml.depends(ChurnRunner)

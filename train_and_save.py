@@ -31,13 +31,14 @@ from churn_serving.errors import (
     ModelStoreError,
 )
 from churn_serving.model.artifact import MODEL_NAME, Trust, load_artifact
+from churn_serving.model.signature import read_private_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
     from churn_serving.learning.dataset import Dataset
-    from churn_serving.learning.resampling import Estimate
+    from churn_serving.learning.measuring.resampling import Estimate
     from churn_serving.learning.training import TrainingResult
 
 MODELS: Final = ("auto", "logistic", "hist-gradient-boosting")
@@ -78,6 +79,8 @@ def _train_and_save(options: argparse.Namespace) -> str:
     from churn_serving.learning.registration import save_artifact  # noqa: PLC0415
     from churn_serving.learning.training import train  # noqa: PLC0415
 
+    if options.sign_key is not None:
+        read_private_key(options.sign_key)  # a wrong one is told before the training, not after
     dataset = load_dataset(options.data)
     console.print(
         f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {escape(dataset.source)}"
@@ -103,6 +106,7 @@ def _train_and_save(options: argparse.Namespace) -> str:
         measured=_measured(dataset, result, options.seed),
         name=options.name,
         labels=dict(options.label),
+        sign_key=options.sign_key,
     )
 
 
@@ -189,6 +193,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="KEY=VALUE",
         help="kept with the model; may be repeated",
+    )
+    parser.add_argument(
+        "--sign-key",
+        type=Path,
+        metavar="FILE",
+        help="sign the model with this private key (see: churn model keygen)",
     )
     parser.add_argument(
         "--if-missing", action="store_true", help="do nothing if the store has a model of this name"

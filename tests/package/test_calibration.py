@@ -8,7 +8,12 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from churn_serving.learning.calibration import Calibration, calibration, complaints, wilson
+from churn_serving.learning.measuring.calibration import (
+    Calibration,
+    calibration,
+    complaints,
+    wilson,
+)
 
 if TYPE_CHECKING:
     from churn_serving.features.columns import FloatArray

@@ -27,8 +27,8 @@ from sklearn.tree import DecisionTreeClassifier
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.features.rows import verification_matrix
 from churn_serving.learning.compile import compile_model, reference_probabilities
-from churn_serving.learning.forest import FLOAT32, FLOAT64, Arithmetic, raw_thresholds
-from churn_serving.learning.inputs import Numeric, table_of
+from churn_serving.learning.compiling.forest import FLOAT32, FLOAT64, Arithmetic, raw_thresholds
+from churn_serving.learning.compiling.inputs import Numeric, table_of
 from churn_serving.model.npz import write_arrays
 from churn_serving.model.portable import checked_arrays
 from churn_serving.model.scoring import make_scorer

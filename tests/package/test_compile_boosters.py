@@ -12,7 +12,7 @@ import pytest
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES, CONTRACT_TYPES
 from churn_serving.learning.compile import compile_booster
-from churn_serving.learning.inputs import TAKEN, table_of
+from churn_serving.learning.compiling.inputs import TAKEN, table_of
 from tests.package.test_compile import FIT, evaluate, reached, rows_for, served
 from tests.package.test_compile_refusals import one_sentence
 

@@ -21,7 +21,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.learning.compile import compile_model
-from churn_serving.learning.inputs import table_of
+from churn_serving.learning.compiling.inputs import table_of
 from tests.package.test_compile import (
     FIT,
     boosted,

@@ -31,9 +31,9 @@ from sklearn.tree import DecisionTreeClassifier
 
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import FEATURE_NAMES
-from churn_serving.learning import forest
 from churn_serving.learning.compile import compile_model, reference_probabilities
-from churn_serving.learning.inputs import TAKEN, table_of
+from churn_serving.learning.compiling import forest
+from churn_serving.learning.compiling.inputs import TAKEN, table_of
 
 if TYPE_CHECKING:
     from churn_serving.learning.dataset import Dataset

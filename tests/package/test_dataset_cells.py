@@ -10,8 +10,8 @@ import pytest
 
 from churn_serving.errors import DataError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
-from churn_serving.learning import groups
 from churn_serving.learning.dataset import _public_file, load_dataset
+from churn_serving.learning.tables import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,8 +21,8 @@ import pyarrow as pa
 import pytest
 
 from churn_serving.errors import DataError
-from churn_serving.learning import content, opening, parts, records
 from churn_serving.learning.dataset import load_dataset
+from churn_serving.learning.tables import content, opening, parts, records
 
 if TYPE_CHECKING:
     from collections.abc import Callable

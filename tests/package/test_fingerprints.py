@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from churn_serving.errors import DataError
-from churn_serving.learning.fingerprints import Fingerprints, fingerprints, seen
+from churn_serving.learning.measuring.fingerprints import Fingerprints, fingerprints, seen
 
 if TYPE_CHECKING:
     from churn_serving.learning.dataset import Dataset

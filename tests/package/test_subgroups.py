@@ -9,9 +9,9 @@ import pytest
 
 from churn_serving.learning.candidates import KINDS, churn_probabilities, fit
 from churn_serving.learning.dataset import _public_file
-from churn_serving.learning.fields import cost_of_fields, raw_matrix
+from churn_serving.learning.measuring.fields import cost_of_fields, raw_matrix
+from churn_serving.learning.measuring.subgroups import blind_spots, subgroups
 from churn_serving.learning.splits import folds, number_customers
-from churn_serving.learning.subgroups import blind_spots, subgroups
 
 if TYPE_CHECKING:
     from churn_serving.features.columns import FloatArray

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from churn_serving.learning.gates import Verdict
-from churn_serving.learning.summary import summary
+from churn_serving.learning.measuring.gates import Verdict
+from churn_serving.learning.measuring.summary import summary
 
 if TYPE_CHECKING:
     from churn_serving.learning.training import TrainingResult

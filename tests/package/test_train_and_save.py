@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 import train_and_save
 from churn_serving.learning.candidates import CANDIDATES
-from churn_serving.model.artifact import find_model, load_artifact
+from churn_serving.model.artifact import Trust, find_model, load_artifact
+from churn_serving.model.signature import generate_key_pair, read_public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +100,33 @@ def test_the_same_data_and_seed_register_the_same_model_twice(table: Path, model
         assert _run("--data", table, "--name", model_name, "--model", "logistic") == 0
         checksums.add(load_artifact(f"{model_name}:latest").metadata["model_sha256"])
     assert len(checksums) == 1
+
+
+def test_a_key_signs_the_model(table: Path, model_name: str, tmp_path: Path) -> None:
+    private_pem, public_pem = generate_key_pair()
+    (tmp_path / "key.pem").write_bytes(private_pem)
+    (tmp_path / "pub.pem").write_bytes(public_pem)
+    arguments = ("--model", "logistic", "--sign-key", tmp_path / "key.pem")
+    assert _run("--data", table, "--name", model_name, *arguments) == 0
+    trust = Trust(public_key=read_public_key(tmp_path / "pub.pem"))
+    assert load_artifact(f"{model_name}:latest", trust).tag.startswith(model_name)
+
+
+def test_a_key_that_cannot_sign_is_told_before_anything_is_trained(
+    table: Path,
+    model_name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def never(*_: object, **__: object) -> Any:
+        pytest.fail("it trained")
+
+    monkeypatch.setattr("churn_serving.learning.training.train", never)
+    (tmp_path / "pub.pem").write_bytes(generate_key_pair()[1])
+    arguments = ("--data", table, "--name", model_name, "--sign-key", tmp_path / "pub.pem")
+    assert _run(*arguments) == 1
+    assert "holds a public key, which cannot sign" in _in_one_line(capsys.readouterr().err)
 
 
 def _without_churn(raw: pd.DataFrame) -> pd.DataFrame:
@@ -326,7 +354,8 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         _run("--help")
     assert stopped.value.code == 0
     text = _in_one_line(capsys.readouterr().out)
-    for option in ("--data", "--model", "--seed", "--name", "--label", "--if-missing"):
+    options = "--data --model --seed --name --label --sign-key --if-missing"
+    for option in options.split():
         assert option in text
     for action in train_and_save._parser()._actions:
         assert action.help

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from churn_serving import __version__
-from churn_serving.cli.model import model
+from churn_serving.cli.model import model_commands
 from churn_serving.errors import ChurnServingError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ __all__ = ["churn", "main"]
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
 
+_LEARNING: Final = "churn_serving.learning"
 _EXTRA_OF: Final = {
-    "cloudpickle": "train",
     "joblib": "train",
     "lightgbm": "boosters",
     "pandas": "train",
@@ -44,7 +44,7 @@ def churn() -> None:
     """Look at, sign, register and convert the models of the churn service."""
 
 
-churn.add_command(model)
+churn.add_command(model_commands)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,19 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _told("Interrupted.", INTERRUPTED)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF:
+    except (ChurnServingError, ModuleNotFoundError, OSError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        return _told(
+        return _told(sentence)
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: Exception) -> str | None:
+    """Say what went wrong; None if it is a fault of ours."""
+    if isinstance(error, ModuleNotFoundError):
+        name = error.name or ""
+        package = name.partition(".")[0]
+        if name.startswith(_LEARNING):
+            return "A Bento leaves out what makes models; run this where models are trained."
+        if package not in _EXTRA_OF:
+            return None
+        return (
             f"This command needs {package}, which is not installed here; install it with: "
             f"pip install 'churn-serving[{_EXTRA_OF[package]}]'"
         )
-    except ChurnServingError as error:
-        return _told(str(error))
-    except OSError as error:
-        return _told(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    return code if isinstance(code, int) else 0
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _told(sentence: str, code: int = FAILED) -> int:

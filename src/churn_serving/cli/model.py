@@ -11,7 +11,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ALLOW_PICKLE_VARIABLE", "PUBLIC_KEY_VARIABLE", "TAG_VARIABLE", "model"]
+__all__ = ["ALLOW_PICKLE_VARIABLE", "PUBLIC_KEY_VARIABLE", "TAG_VARIABLE", "model_commands"]
 
 # Their names in ``churn_serving.settings``, which takes a sixth of a second to import.
 TAG_VARIABLE: Final = "CHURN_MODEL_TAG"
@@ -78,8 +78,8 @@ _SIGN_KEY = click.option(
 )
 
 
-@click.group()
-def model() -> None:
+@click.group("model")
+def model_commands() -> None:
     """Look at, sign, register and convert models.
 
     A TAG is name:version; name alone, or name:latest, means the newest version. BENTOML_HOME
@@ -87,7 +87,7 @@ def model() -> None:
     """
 
 
-@model.command(
+@model_commands.command(
     "list",
     epilog=_examples(
         "churn model list",
@@ -106,7 +106,7 @@ def list_(name: str | None, public_key: Path | None, *, as_json: bool) -> None:
     inspection.list_models(name, public_key, as_json=as_json)
 
 
-@model.command(
+@model_commands.command(
     epilog=_examples(
         "churn model show",
         "churn model show churn_classifier:pjvavrxjykfbyax4",
@@ -126,7 +126,7 @@ def show(tag: str, public_key: Path | None, *, as_json: bool) -> None:
     inspection.show_model(tag, public_key, as_json=as_json)
 
 
-@model.command(
+@model_commands.command(
     epilog=_examples(
         "churn model verify churn_classifier:latest",
         "churn model verify churn_classifier:latest --public-key churn-model.pub.pem",
@@ -145,7 +145,9 @@ def verify(tag: str, public_key: Path | None, *, allow_pickle: bool) -> None:
     inspection.verify_model(tag, public_key, allow_pickle=allow_pickle)
 
 
-@model.command(epilog=_examples("churn model keygen", "churn model keygen --output ~/.keys/churn"))
+@model_commands.command(
+    epilog=_examples("churn model keygen", "churn model keygen --output ~/.keys/churn")
+)
 @click.option(
     "--output",
     default="churn-model",
@@ -165,7 +167,7 @@ def keygen(output: str, *, force: bool) -> None:
     keys.make_keys(output, force=force)
 
 
-@model.command(
+@model_commands.command(
     epilog=_examples(
         "churn model sign --key churn-model.key.pem",
         "churn model sign churn_classifier:pjvavrxjykfbyax4 --key churn-model.key.pem",
@@ -186,7 +188,7 @@ def sign(tag: str, key: Path, *, allow_pickle: bool) -> None:
     keys.sign_model(tag, key, allow_pickle=allow_pickle)
 
 
-@model.command(
+@model_commands.command(
     epilog=_examples(
         "churn model register forest.joblib --data customers.csv",
         "churn model register booster.ubj --threshold 0.3 --label team=retention",
@@ -239,7 +241,7 @@ def register(**options: Any) -> None:  # noqa: ANN401 - click checked their type
     registration.register_model(registration.Order(**options))
 
 
-@model.command(
+@model_commands.command(
     epilog=_examples(
         "churn model convert churn_classifier:latest",
         "churn model convert churn_classifier:pjvavrxjykfbyax4 --data customers.csv",

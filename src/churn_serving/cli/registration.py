@@ -14,14 +14,14 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from churn_serving.cli.terminal import note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
-from churn_serving.learning.boosters import SUFFIXES
 from churn_serving.learning.compile import (
     compile_booster,
     compile_model,
     reference_probabilities,
 )
+from churn_serving.learning.compiling.boosters import SUFFIXES
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.registration import save_artifact
+from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.learning.training import measure
 from churn_serving.model.artifact import MODEL_NAME
 from churn_serving.model.signature import read_private_key
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.resampling import Estimate
+    from churn_serving.learning.measuring.resampling import Estimate
 
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
@@ -85,8 +85,6 @@ def register_model(order: Order) -> None:
         "sign_key": order.sign_key,
     }
     if is_booster:
-        from churn_serving.learning.registration import save_booster  # noqa: PLC0415
-
         tag = save_booster(path=order.file, preprocess=order.preprocess, **common)
     else:
         tag = save_artifact(estimator=estimator, allow_pickle=order.allow_pickle, **common)
@@ -107,6 +105,8 @@ def measured_on(
         The threshold, the one with the best F1 if none is given, and what is kept with the model.
     """
     dataset = load_dataset(path)
+    for notice in dataset.notices:
+        note(notice)
     chosen, figures = measure(dataset.y, probabilities(dataset.X), threshold)
     say(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
     table(

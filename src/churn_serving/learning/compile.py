@@ -26,11 +26,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
-from churn_serving.learning.boosters import read_booster
-from churn_serving.learning.forest import FLOAT32, FLOAT64, Nodes, Sides, compile_nodes
-from churn_serving.learning.inputs import Frame, names_of, table_of, unsupported
-from churn_serving.learning.preprocessing import encode, transform
-from churn_serving.learning.sums import LinearSum, Member, TreeSum, linear_sum, stored
+from churn_serving.learning.compiling.boosters import read_booster
+from churn_serving.learning.compiling.forest import FLOAT32, FLOAT64, Nodes, Sides, compile_nodes
+from churn_serving.learning.compiling.inputs import Frame, names_of, table_of, unsupported
+from churn_serving.learning.compiling.preprocessing import encode, transform
+from churn_serving.learning.compiling.sums import LinearSum, Member, TreeSum, linear_sum, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.boosters import Booster
-    from churn_serving.learning.inputs import Estimator
+    from churn_serving.learning.compiling.boosters import Booster
+    from churn_serving.learning.compiling.inputs import Estimator
     from churn_serving.model.portable import Members
 
 __all__ = ["Compiled", "compile_booster", "compile_model", "reference_probabilities"]
@@ -83,8 +83,8 @@ def compile_booster(
     Args:
         path: A model file of XGBoost (.json, .ubj) or LightGBM (.txt).
         preprocess: A JSON file that says what the booster sees of a customer, in the form that
-            ``churn_serving.learning.booster_inputs`` describes. Without it, it sees the columns of
-            its feature names, or all of ``COLUMN_NAMES`` in order.
+            ``churn_serving.learning.compiling.booster_inputs`` describes. Without it, it sees the
+            columns of its feature names, or all of ``COLUMN_NAMES`` in order.
 
     Returns:
         The portable form; a function from unscaled feature rows to the library's own

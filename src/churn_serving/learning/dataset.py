@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from churn_serving.errors import DataError
 from churn_serving.features.columns import COLUMN_NAMES, matrix_of, refused_rows
 from churn_serving.features.first_month import with_first_totals
-from churn_serving.learning.cells import Cells
-from churn_serving.learning.groups import ids_with_both_labels, same_customer
-from churn_serving.learning.layouts import EXTRAS, FLAG, RAW, Choices, printable, quoted
-from churn_serving.learning.reading import read_table
+from churn_serving.learning.tables.cells import Cells
+from churn_serving.learning.tables.groups import ids_with_both_labels, same_customer
+from churn_serving.learning.tables.layouts import EXTRAS, FLAG, RAW, Choices, printable, quoted
+from churn_serving.learning.tables.reading import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.opening import Progress
-    from churn_serving.learning.reading import Table
+    from churn_serving.learning.tables.opening import Progress
+    from churn_serving.learning.tables.reading import Table
 
 __all__ = ["Dataset", "Labels", "Times", "load_dataset"]
 

@@ -89,6 +89,8 @@ def save_artifact(
     labels: Mapping[str, str] | None = None,
     sign_key: Path | None = None,
     allow_pickle: bool = False,
+    sections: Mapping[str, Any] | None = None,
+    attachments: Mapping[str, bytes] | None = None,
 ) -> str:
     """Compile and register an estimator, and return its tag.
 
@@ -104,6 +106,8 @@ def save_artifact(
         sign_key: A file with the private key that signs it.
         allow_pickle: Whether an estimator that cannot be compiled is registered all the same, to
             be served by scikit-learn where that is allowed.
+        sections: Parts of the manifest that are not needed to score, by their names; JSON.
+        attachments: Further files of the model, by their names: what is for people to look at.
 
     Raises:
         UnsupportedEstimatorError: It cannot be compiled; the sentence lists what can.
@@ -130,6 +134,8 @@ def save_artifact(
         name=name,
         labels=labels,
         sign_key=sign_key,
+        sections=sections,
+        attachments=attachments,
     )
 
 
@@ -192,6 +198,8 @@ def _register(
     name: str,
     labels: Mapping[str, str] | None,
     sign_key: Path | None,
+    sections: Mapping[str, Any] | None = None,
+    attachments: Mapping[str, bytes] | None = None,
 ) -> str:
     # Before anything is written: a wrong key registers nothing.
     private_key = None if sign_key is None else signature.read_private_key(sign_key)
@@ -237,7 +245,7 @@ def _register(
                 framework_versions={framework.library: version},
             ),
         ) as model:
-            files = {framework.file: content, ARRAYS: arrays}
+            files = {framework.file: content, ARRAYS: arrays, **(attachments or {})}
             if custom_objects:  # BentoML writes them when this block is left
                 files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
             manifest = Manifest(
@@ -248,6 +256,7 @@ def _register(
                 model=compiled.model if compiled else Pickled(),
                 labels=dict(labels or {}),
                 metadata=metadata | _checksums(files),
+                sections=dict(sections or {}),
             )
             written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
             if private_key is not None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from churn_serving.learning.resampling import Estimate
+from churn_serving.learning.measuring.resampling import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

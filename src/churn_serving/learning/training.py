@@ -19,8 +19,6 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from churn_serving.errors import DataError
-from churn_serving.learning import evaluation, gates
-from churn_serving.learning.calibration import calibration, complaints
 from churn_serving.learning.candidates import (
     CANDIDATES,
     KINDS,
@@ -30,15 +28,18 @@ from churn_serving.learning.candidates import (
     churn_probabilities,
     fit,
 )
-from churn_serving.learning.evaluation import (
+from churn_serving.learning.measuring import evaluation, gates
+from churn_serving.learning.measuring.calibration import calibration, complaints
+from churn_serving.learning.measuring.evaluation import (
     METRICS,
     best_threshold,
     curves,
     evaluate,
     no_skill,
 )
-from churn_serving.learning.fields import cost_of_fields
-from churn_serving.learning.fingerprints import fingerprints, seen
+from churn_serving.learning.measuring.fields import cost_of_fields
+from churn_serving.learning.measuring.fingerprints import fingerprints, seen
+from churn_serving.learning.measuring.subgroups import blind_spots, subgroups
 from churn_serving.learning.selection import FOLDS, mean_over_folds, simplest
 from churn_serving.learning.splits import (
     Customers,
@@ -51,7 +52,6 @@ from churn_serving.learning.splits import (
     number_customers,
     repeats,
 )
-from churn_serving.learning.subgroups import blind_spots, subgroups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,11 +62,11 @@ if TYPE_CHECKING:
     from sklearn.preprocessing import StandardScaler
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.calibration import Calibration
     from churn_serving.learning.dataset import Dataset, Labels
-    from churn_serving.learning.fingerprints import Fingerprints
-    from churn_serving.learning.gates import Verdict
-    from churn_serving.learning.resampling import Estimate
+    from churn_serving.learning.measuring.calibration import Calibration
+    from churn_serving.learning.measuring.fingerprints import Fingerprints
+    from churn_serving.learning.measuring.gates import Verdict
+    from churn_serving.learning.measuring.resampling import Estimate
     from churn_serving.learning.splits import Indices
 
 __all__ = [

@@ -18,14 +18,20 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from churn_serving.errors import DataError
-from churn_serving.learning.layouts import recognised
-from churn_serving.learning.parts import MAX_ROWS, ArrowArray, ArrowBatch, Part, too_many_rows
+from churn_serving.learning.tables.layouts import recognised
+from churn_serving.learning.tables.parts import (
+    MAX_ROWS,
+    ArrowArray,
+    ArrowBatch,
+    Part,
+    too_many_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from churn_serving.learning.layouts import Plan
-    from churn_serving.learning.text import Text
+    from churn_serving.learning.tables.layouts import Plan
+    from churn_serving.learning.tables.text import Text
 
 InvalidRow: TypeAlias = Any
 """Arrow's own class of this name ships no type information."""

@@ -11,8 +11,8 @@ from churn_serving.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from churn_serving.learning.delimited import Header
-    from churn_serving.learning.text import Text
+    from churn_serving.learning.tables.delimited import Header
+    from churn_serving.learning.tables.text import Text
 
 __all__ = ["lost_rows"]
 

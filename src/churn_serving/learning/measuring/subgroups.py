@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from churn_serving.features.columns import COLUMN_NAMES
-from churn_serving.learning.calibration import wilson
-from churn_serving.learning.evaluation import measure
+from churn_serving.learning.measuring.calibration import wilson
+from churn_serving.learning.measuring.evaluation import measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from churn_serving.features.columns import COLUMN_NAMES, FloatArray
-from churn_serving.learning.inputs import Cases, Numeric, domain_of, unsupported
+from churn_serving.learning.compiling.inputs import Cases, Numeric, domain_of, unsupported
 from churn_serving.model.trees import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from churn_serving.learning.inputs import Column
+    from churn_serving.learning.compiling.inputs import Column
 
 __all__ = ["FLOAT32", "FLOAT64", "Arithmetic", "Nodes", "Sides", "compile_nodes", "raw_thresholds"]
 

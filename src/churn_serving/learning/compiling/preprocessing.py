@@ -20,13 +20,13 @@ from sklearn.preprocessing import (
 )
 
 from churn_serving.features.columns import COLUMN_NAMES
-from churn_serving.learning.inputs import Cases, Frame, Numeric, domain_of, unsupported
+from churn_serving.learning.compiling.inputs import Cases, Frame, Numeric, domain_of, unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.inputs import Column, Estimator, Step
+    from churn_serving.learning.compiling.inputs import Column, Estimator, Step
 
 __all__ = ["encode", "transform"]
 

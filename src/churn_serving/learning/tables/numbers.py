@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from churn_serving.features.columns import FloatArray
-    from churn_serving.learning.parts import ArrowArray
+    from churn_serving.learning.tables.parts import ArrowArray
 
 __all__ = ["Numbers", "read_numbers"]
 

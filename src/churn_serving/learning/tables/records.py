@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.json
 
 from churn_serving.errors import DataError
-from churn_serving.learning.parts import MAX_ROWS, ArrowArray, Part, too_many_rows
-from churn_serving.learning.typed import canonical
+from churn_serving.learning.tables.parts import MAX_ROWS, ArrowArray, Part, too_many_rows
+from churn_serving.learning.tables.typed import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from churn_serving.learning.layouts import Plan, Role
-    from churn_serving.learning.parts import Planner
-    from churn_serving.learning.text import Text
+    from churn_serving.learning.tables.layouts import Plan, Role
+    from churn_serving.learning.tables.parts import Planner
+    from churn_serving.learning.tables.text import Text
 
 __all__ = ["read_records"]
 

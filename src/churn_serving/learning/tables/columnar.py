@@ -7,13 +7,13 @@ from typing import IO, TYPE_CHECKING, Any, Final
 import pyarrow as pa
 import pyarrow.parquet
 
-from churn_serving.learning.parts import MAX_ROWS, Part, too_many_rows
-from churn_serving.learning.typed import canonical
+from churn_serving.learning.tables.parts import MAX_ROWS, Part, too_many_rows
+from churn_serving.learning.tables.typed import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from churn_serving.learning.parts import Planner
+    from churn_serving.learning.tables.parts import Planner
 
 __all__ = ["MAGIC", "read_columns"]
 

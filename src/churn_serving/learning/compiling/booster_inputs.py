@@ -22,12 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import CATEGORIES, COLUMN_NAMES
-from churn_serving.learning.inputs import Cases, Frame, Numeric
+from churn_serving.learning.compiling.inputs import Cases, Frame, Numeric
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from churn_serving.learning.inputs import Step
+    from churn_serving.learning.compiling.inputs import Step
 
 __all__ = ["read_inputs"]
 

@@ -10,22 +10,28 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from churn_serving.errors import DataError
-from churn_serving.learning import columnar
-from churn_serving.learning.content import Content
-from churn_serving.learning.delimited import find_header, read_rows
-from churn_serving.learning.layouts import plan_for
-from churn_serving.learning.opening import STANDARD_INPUT, Progress, checksum, opened, parts_of
-from churn_serving.learning.parts import MAX_ROWS, Part, too_many_rows
-from churn_serving.learning.quotes import lost_rows
-from churn_serving.learning.records import read_records
-from churn_serving.learning.text import Text
+from churn_serving.learning.tables import columnar
+from churn_serving.learning.tables.content import Content
+from churn_serving.learning.tables.delimited import find_header, read_rows
+from churn_serving.learning.tables.layouts import plan_for
+from churn_serving.learning.tables.opening import (
+    STANDARD_INPUT,
+    Progress,
+    checksum,
+    opened,
+    parts_of,
+)
+from churn_serving.learning.tables.parts import MAX_ROWS, Part, too_many_rows
+from churn_serving.learning.tables.quotes import lost_rows
+from churn_serving.learning.tables.records import read_records
+from churn_serving.learning.tables.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from churn_serving.learning.layouts import Plan
-    from churn_serving.learning.parts import Planner
+    from churn_serving.learning.tables.layouts import Plan
+    from churn_serving.learning.tables.parts import Planner
 
 __all__ = ["Table", "read_table"]
 

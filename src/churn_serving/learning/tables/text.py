@@ -11,7 +11,7 @@ from churn_serving.errors import DataError
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from churn_serving.learning.content import Content
+    from churn_serving.learning.tables.content import Content
 
 __all__ = ["SAMPLE", "Text"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from churn_serving.learning.candidates import KINDS, churn_probabilities, fit
-from churn_serving.learning.evaluation import measure
+from churn_serving.learning.measuring.evaluation import measure
 from churn_serving.learning.selection import mean_over_folds
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from churn_serving.features.columns import COLUMN_NAMES, FloatArray
-from churn_serving.learning.inputs import Cases, domain_of, unsupported
+from churn_serving.learning.compiling.inputs import Cases, domain_of, unsupported
 from churn_serving.model.portable import Linear, Members, Trees
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from churn_serving.learning.inputs import Column
+    from churn_serving.learning.compiling.inputs import Column
     from churn_serving.model.portable import Link
 
 __all__ = ["LinearSum", "Member", "TreeSum", "linear_sum", "stored"]

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from churn_serving.errors import DataError
 
 if TYPE_CHECKING:
-    from churn_serving.learning.layouts import Role
-    from churn_serving.learning.parts import ArrowArray
+    from churn_serving.learning.tables.layouts import Role
+    from churn_serving.learning.tables.parts import ArrowArray
 
 __all__ = ["canonical"]
 

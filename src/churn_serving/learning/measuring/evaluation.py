@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from churn_serving.learning.resampling import (
+from churn_serving.learning.measuring.resampling import (
     MAX_SCORES,
     Cells,
     Counts,

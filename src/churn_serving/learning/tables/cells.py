@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from churn_serving.errors import DataError
 from churn_serving.features.columns import CATEGORIES
-from churn_serving.learning.layouts import Choices, printable, quoted
-from churn_serving.learning.numbers import read_numbers
-from churn_serving.learning.times import read_times
+from churn_serving.learning.tables.layouts import Choices, printable, quoted
+from churn_serving.learning.tables.numbers import read_numbers
+from churn_serving.learning.tables.times import read_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from churn_serving.learning.dataset import Labels, Times
-    from churn_serving.learning.parts import ArrowArray
-    from churn_serving.learning.reading import Table
+    from churn_serving.learning.tables.parts import ArrowArray
+    from churn_serving.learning.tables.reading import Table
 
 __all__ = ["Cells"]
 

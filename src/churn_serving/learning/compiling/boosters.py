@@ -2,7 +2,7 @@
 
 What a booster sees of a customer is said by its feature names, which are then columns of the
 feature matrix; by nothing, then it sees all of them in order; or by a JSON file, see
-``churn_serving.learning.booster_inputs``.
+``churn_serving.learning.compiling.booster_inputs``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from churn_serving.errors import UnsupportedEstimatorError
-from churn_serving.learning.booster_inputs import read_inputs
-from churn_serving.learning.forest import Arithmetic, Nodes, Sides, compile_nodes
-from churn_serving.learning.inputs import Frame, names_of, unsupported
-from churn_serving.learning.sums import TreeSum
+from churn_serving.learning.compiling.booster_inputs import read_inputs
+from churn_serving.learning.compiling.forest import Arithmetic, Nodes, Sides, compile_nodes
+from churn_serving.learning.compiling.inputs import Frame, names_of, unsupported
+from churn_serving.learning.compiling.sums import TreeSum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

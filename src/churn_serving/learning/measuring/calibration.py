@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from churn_serving.learning.resampling import (
+from churn_serving.learning.measuring.resampling import (
     Cells,
     Counts,
     Estimate,

@@ -1,0 +1,1 @@
+"""The parts of an estimator as arrays over the unscaled row."""

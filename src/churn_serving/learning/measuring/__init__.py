@@ -1,0 +1,1 @@
+"""What is measured of a model, how sure it is, and what stops a model."""
