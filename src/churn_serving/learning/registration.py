@@ -56,6 +56,7 @@ SCALER: Final = "scaler"
 TASK: Final = "binary classification: P(customer leaves)"
 
 _CUSTOM_OBJECTS: Final = "custom_objects.pkl"
+_SHOWN: Final = ("task", "framework", "estimator", "trained_at", "decision_threshold")
 _LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
 
 
@@ -239,7 +240,8 @@ def _register(
             signatures=dict.fromkeys(methods, batchable),
             labels=dict(labels or {}),
             custom_objects=custom_objects,
-            metadata=metadata,
+            # Of what BentoML shows, the least: it reads this with each look at the model.
+            metadata={key: metadata[key] for key in _SHOWN},
             context=bentoml.models.ModelContext(
                 framework_name=framework.name,
                 framework_versions={framework.library: version},
