@@ -9,7 +9,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import train_and_save
-from churn_serving.learning.candidates import CANDIDATES
+from churn_serving.learning.candidates import KINDS
+from churn_serving.learning.measuring import gates
 from churn_serving.model.artifact import Trust, find_model, load_artifact
 from churn_serving.model.signature import generate_key_pair, read_public_key
 
@@ -20,7 +21,19 @@ if TYPE_CHECKING:
 
     StoreFiles = Callable[[], dict[str, bytes]]
 
-pytestmark = pytest.mark.usefixtures("few_bootstrap_samples")
+pytestmark = pytest.mark.usefixtures("few_bootstrap_samples", "few_customers")
+
+
+@pytest.fixture
+def few_customers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small table trains quickly; what the gates stop has tests of its own."""
+    if "real_gates" not in request.fixturenames:
+        monkeypatch.setattr(gates, "MIN_TEST_CUSTOMERS", 10)
+
+
+@pytest.fixture
+def real_gates() -> None:
+    """The gates are as they are."""
 
 
 @pytest.fixture
@@ -53,10 +66,11 @@ def test_success_prints_the_comparison_and_the_tag_and_exits_with_0(
     assert _run("--data", table, "--name", model_name) == 0
     captured = capsys.readouterr()
     out = _in_one_line(captured.out)
-    assert "400 customers, 25.5% left: customers.csv" in out
-    assert "Value and 95% confidence interval" in out
+    assert "400 rows, 25.5% left: customers.csv" in out
+    assert "note: Read as the raw Telco table" in out
+    assert "Value and 95% interval" in out
     for metric in ("AUC", "log-loss", "Brier", "F1"):
-        assert re.search(rf"│ {metric} +│( \d\.\d{{4}} |  )", captured.out), metric
+        assert re.search(rf"^{metric} +\d\.\d{{3}} ", captured.out, re.MULTILINE), metric
     assert "cross-validated" in out
     assert "80 held-out" in out
     assert "Chosen: logistic, the simplest within one standard error" in out
@@ -345,7 +359,7 @@ def test_refuses_an_unknown_model_with_the_choices(capsys: pytest.CaptureFixture
 
 
 def test_the_models_to_choose_from_are_the_candidates() -> None:
-    choices = ["auto", *(candidate.name for candidate in CANDIDATES)]
+    choices = ["auto", *(kind.name for kind in KINDS)]
     assert list(train_and_save.MODELS) == choices
 
 
@@ -354,7 +368,9 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         _run("--help")
     assert stopped.value.code == 0
     text = _in_one_line(capsys.readouterr().out)
-    options = "--data --model --seed --name --label --sign-key --if-missing"
+    options = (
+        "--data --time --model --champion --force --seed --name --label --sign-key --if-missing"
+    )
     for option in options.split():
         assert option in text
     for action in train_and_save._parser()._actions:

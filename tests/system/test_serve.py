@@ -190,7 +190,7 @@ def serve_and_fail(*options: str, port: int = 0, **env: str) -> str:
 
 def test_a_start_without_a_model_says_which_command_to_run(tmp_path: Path) -> None:
     message = serve_and_fail(BENTOML_HOME=str(tmp_path))
-    assert "no model 'churn_classifier:latest'" in message
+    assert "no model 'churn_classifier'" in message
     assert "python train_and_save.py" in message
     assert "Traceback" not in message
 

@@ -41,7 +41,7 @@ def _tag(*, required: bool = False) -> Callable[[Any], Any]:
     """Declare the TAG argument; a service's environment names its model."""
     if required:
         return click.argument("tag", required=True)
-    return click.argument("tag", envvar=TAG_VARIABLE, default="churn_classifier:latest")
+    return click.argument("tag", envvar=TAG_VARIABLE, default="churn_classifier")
 
 
 def _examples(*lines: str) -> str:
@@ -82,8 +82,8 @@ _SIGN_KEY = click.option(
 def model_commands() -> None:
     """Look at, sign, register and convert models.
 
-    A TAG is name:version; name alone, or name:latest, means the newest version. BENTOML_HOME
-    chooses the model store.
+    A TAG is name:version. name:champion is the version that was promoted, name:latest the newest,
+    and name alone the champion, or else the latest. BENTOML_HOME chooses the model store.
     """
 
 
