@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from churn_serving.features.rows import customer_row, feature_matrix
+from churn_serving import cli
 from churn_serving.learning.registration import save_artifact
 from churn_serving.schema import Customer
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
@@ -159,7 +160,7 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
         return tag
 
     served = register()
-    env = {"CHURN_MODEL_TAG": "churn_reloaded:latest"}
+    env = {"CHURN_MODEL_TAG": "churn_reloaded"}
     with serving(TARGET, tmp_path / "log", env=env) as server:
         Path(bentoml.models.get(register()).path, "portable.npz").write_bytes(b"damaged")
         os.kill(server.pid, signal.SIGHUP)
@@ -169,6 +170,12 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
         os.kill(server.pid, signal.SIGHUP)
         wait_for_line(server, "Reload: done")
         assert answering(server) == newest
+        # A champion is served, whatever is registered after it.
+        assert cli.main(["model", "promote", served]) == 0
+        assert register() != served
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for_line(server, f"Reload: done, {served} is served by all workers")
+        assert answering(server) == served
         # ``serving`` ends it in the middle of the next one, and waits for that.
         os.kill(server.pid, signal.SIGHUP)
 

@@ -202,7 +202,7 @@ def compare(**options: Any) -> None:  # noqa: ANN401 - click checked their types
 @_PUBLIC_KEY
 @_ALLOW_PICKLE
 def promote(**options: Any) -> None:  # noqa: ANN401 - click checked their types
-    """Make a model the champion of its name: the version that is served.
+    """Make a model the champion of its name, to be served.
 
     It is loaded first, as serving would. A service takes it at its next start, or at SIGHUP.
     """
@@ -240,7 +240,10 @@ def rollback(**options: Any) -> None:  # noqa: ANN401 - click checked their type
 @click.argument("name", callback=_name)
 @_JSON
 def history(name: str, *, as_json: bool) -> None:
-    """Show which versions were the champion, since when, by whose decision and why."""
+    """Show which versions were the champion, and why.
+
+    Each change has the time, in UTC, and the user who decided it.
+    """
     from churn_serving.cli import championship  # noqa: PLC0415 - likewise
 
     championship.show_history(name, as_json=as_json)

@@ -307,8 +307,9 @@ def require_writable_store(name: str = MODEL_NAME) -> None:
         with _unfinished():
             pass
     except OSError as error:
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error
         raise ModelStoreError(
-            f"The model store cannot be written ({error.strerror}: {error.filename}); "
+            f"The model store cannot be written ({reason}); "
             "is BENTOML_HOME a folder of this user, and is there room?"
         ) from error
 

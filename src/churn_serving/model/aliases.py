@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
 from churn_serving.model.portable import read_file
@@ -44,8 +44,17 @@ _MAX_CHANGES: Final = 1000
 _MAX_BYTES: Final = 4 * 1024**2
 _LOCK: Final = ".lock"
 
+
+def _printable(text: str) -> str:
+    """Refuse what a terminal would obey."""
+    if not text.isprintable():
+        raise ValueError("it holds control characters")
+    return text
+
+
 Version: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
-Text: TypeAlias = Annotated[str, Field(max_length=MAX_REASON)]
+Text: TypeAlias = Annotated[str, Field(max_length=MAX_REASON), AfterValidator(_printable)]
+Time: TypeAlias = Annotated[str, Field(pattern=r"^[0-9T:.+-]{10,40}$")]
 
 
 class _Part(BaseModel):
@@ -68,7 +77,7 @@ class Change(_Part):
     alias: Literal["champion"] = "champion"
     version: Version
     previous: Version | None
-    at: Annotated[str, Field(max_length=40)]
+    at: Time
     by: Text = ""
     reason: Text = ""
     rolled_back: bool = False
