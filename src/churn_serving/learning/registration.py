@@ -23,6 +23,7 @@ from bentoml.types import ModelSignature
 from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.features.rows import verification_matrix
+from churn_serving.learning.card.page import Subject, make_card
 from churn_serving.learning.compile import (
     Compiled,
     compile_booster,
@@ -31,6 +32,7 @@ from churn_serving.learning.compile import (
 )
 from churn_serving.model import signature
 from churn_serving.model.artifact import MODEL_NAME, PICKLE, Trust, load_artifact
+from churn_serving.model.card import CARD
 from churn_serving.model.npz import write_arrays
 from churn_serving.model.portable import (
     ARRAYS,
@@ -204,6 +206,7 @@ def _register(
 ) -> str:
     # Before anything is written: a wrong key registers nothing.
     private_key = None if sign_key is None else signature.read_private_key(sign_key)
+    tag = bentoml.Tag.from_str(name).make_new_version()
     golden = verification_matrix(GOLDEN_ROWS)
     arrays = write_arrays(
         {
@@ -229,16 +232,29 @@ def _register(
         "decision_threshold": threshold,
         **measured,
     }
+    labels = dict(labels or {})
+    card = make_card(
+        Subject(
+            tag=str(tag),
+            threshold=threshold,
+            metadata=metadata,
+            labels=labels,
+            signed_by=(
+                None
+                if private_key is None
+                else signature.fingerprint(signature.public_key_of(private_key))
+            ),
+        )
+    )
     batchable = ModelSignature(batchable=True, batch_dim=(0, 0))
     methods = ("predict", "predict_proba") if framework is _SKLEARN else ("predict",)
-    tag = bentoml.Tag.from_str(name).make_new_version()
     try:
         with bentoml.models.create(
             tag,
             module=framework.module,
             api_version=framework.api_version,
             signatures=dict.fromkeys(methods, batchable),
-            labels=dict(labels or {}),
+            labels=labels,
             custom_objects=custom_objects,
             # Of what BentoML shows, the least: it reads this with each look at the model.
             metadata={key: metadata[key] for key in _SHOWN},
@@ -247,7 +263,7 @@ def _register(
                 framework_versions={framework.library: version},
             ),
         ) as model:
-            files = {framework.file: content, ARRAYS: arrays, **(attachments or {})}
+            files = {framework.file: content, ARRAYS: arrays, CARD: card, **(attachments or {})}
             if custom_objects:  # BentoML writes them when this block is left
                 files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
             manifest = Manifest(
@@ -256,7 +272,7 @@ def _register(
                 columns=COLUMN_NAMES,
                 files={file: describe(each) for file, each in files.items()},
                 model=compiled.model if compiled else Pickled(),
-                labels=dict(labels or {}),
+                labels=labels,
                 metadata=metadata | _checksums(files),
                 sections=dict(sections or {}),
             )

@@ -10,12 +10,10 @@ from churn_serving.learning.card.markup import Figure, Html, figure_of, ranged
 from churn_serving.schema import Customer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from types import ModuleType
 
 __all__ = ["UNMEASURED", "accuracy", "calibration", "effects", "subgroups"]
-
-Metadata = "Mapping[str, Any]"
 
 _FIGURES: Final = {
     "auc": ("AUC", "how often a customer who left gets a higher probability than one who stayed"),
@@ -26,8 +24,8 @@ _FIGURES: Final = {
     "recall": ("recall", "of those who left, the share that is found"),
     "f1": ("F1", "precision and recall in one figure"),
     "lift_5": ("lift, top 5%", "leavers among those most at risk, in times of the average"),
-    "lift_10": ("lift, top 10%", "likewise"),
-    "lift_20": ("lift, top 20%", "likewise"),
+    "lift_10": ("lift, top 10%", "the same of the first tenth"),
+    "lift_20": ("lift, top 20%", "the same of the first fifth"),
 }
 _LIFTS: Final = {0.05: "lift_5", 0.1: "lift_10", 0.2: "lift_20"}
 _KINDS: Final = {
@@ -39,7 +37,6 @@ _UNITS: Final = {
     "tenure_months": "months",
     "monthly_charges": "dollars",
     "total_charges": "dollars",
-    "num_products": "services",
 }
 _ROUND: Final = 10
 _SHOWN_RECALLS: Final = 10
@@ -88,12 +85,13 @@ def _figures(figures: object, without: Mapping[str, Any]) -> Html:
     for name, (title, meaning) in _FIGURES.items():
         if (figure := figure_of(figures, name)) is None:
             continue
-        row: list[object] = [title, ranged(figure, _form(name))]
+        named = Html(f"{markup.text(title)}<small>{markup.text(meaning)}</small>")
+        row: list[object] = [named, ranged(figure, _form(name))]
         if without:
             floor = without.get(name)
             row.append(f"{floor:{_form(name)}}" if isinstance(floor, int | float) else "")
-        rows.append([*row, meaning])
-    columns = ["figure", "value", *(["no skill"] if without else []), "what it tells"]
+        rows.append(row)
+    columns = ["figure", "value", *(["no skill"] if without else [])]
     caption = "Figures" + (
         "; no skill is what one gets by saying the same of everybody" if without else ""
     )
@@ -117,7 +115,10 @@ def _curves(metadata: Mapping[str, Any], figures: object, plots: ModuleType | No
 
 
 def _precision_recall(
-    points: Sequence[Sequence[float]], figures: object, without: float | None, plots: ModuleType | None
+    points: Sequence[Sequence[float]],
+    figures: object,
+    without: float | None,
+    plots: ModuleType | None,
 ) -> Html:
     recall, precision = figure_of(figures, "recall"), figure_of(figures, "precision")
     at = (recall, precision) if recall and precision else None
@@ -132,8 +133,12 @@ def _precision_recall(
     label = "Precision by recall: " + "; ".join(
         f"{found:.0%} found at a precision of {right:.0%}" for found, right in shown[1::2]
     )
-    svg = plots and plots.precision_recall(
-        points, prevalence=without, at=at and tuple(map(_bounds, at)), label=f"{label}. {says}"
+    svg = (
+        plots.precision_recall(
+            points, prevalence=without, at=at and tuple(map(_bounds, at)), label=f"{label}. {says}"
+        )
+        if plots
+        else None
     )
     numbers = markup.table(
         "Precision by recall",
@@ -148,10 +153,16 @@ def _lift(gains: Sequence[Sequence[float]], figures: object, plots: ModuleType |
     marked = {share: figure for share, figure in known.items() if figure}
     says = "Contacting everybody finds each leaver at the average rate: a lift of 1."
     if marked:
-        told = ", ".join(f"{each.value:.1f} among the top {share:.0%}" for share, each in marked.items())
+        told = ", ".join(
+            f"{each.value:.1f} among the top {share:.0%}" for share, each in marked.items()
+        )
         says = f"There are so many times more leavers than on average: {told}. {says}"
-    svg = plots and plots.lift(
-        gains, {share: _bounds(each) for share, each in marked.items()}, label=f"Lift. {says}"
+    svg = (
+        plots.lift(
+            gains, {share: _bounds(each) for share, each in marked.items()}, label=f"Lift. {says}"
+        )
+        if plots
+        else None
     )
     rows = [
         [f"{share:.0%}", f"{found:.1%}", f"{found / share:.2f}"]
@@ -174,9 +185,9 @@ def _candidates(metadata: Mapping[str, Any]) -> Html:
     names = ("auc", "pr_auc", "log_loss", "brier")
     known = [name for name in names if any(figure_of(e, name) for e in validations.values())]
     rows = []
-    for candidate, figures in validations.items():
-        found = [figure_of(figures, name) for name in known]
-        rows.append([candidate, *(ranged(each) if each else "" for each in found)])
+    for name in known:
+        found = [figure_of(figures, name) for figures in validations.values()]
+        rows.append([_FIGURES[name][0], *(ranged(each) if each else "" for each in found)])
     chosen = metadata.get("candidate")
     selection = _mapping(metadata, "selection")
     said = ""
@@ -185,7 +196,7 @@ def _candidates(metadata: Mapping[str, Any]) -> Html:
         said = f"Chosen: {chosen}, by the rule: {rule}."
     return Html(
         "<h3>The candidates, cross-validated</h3>"
-        + markup.table("On customers that each fold had not seen", ["", *(_FIGURES[n][0] for n in known)], rows)
+        + markup.table("On customers that each fold had not seen", ["figure", *validations], rows)
         + (markup.paragraph(said) if said else "")
         + _other_columns(metadata)
     )
@@ -210,9 +221,9 @@ def calibration(metadata: Mapping[str, Any], plots: ModuleType | None) -> Html:
     bins = found["bins"]
     worst = max(bins, key=lambda each: abs(each["predicted"] - each["observed"]["value"]))
     says = (
-        f"Each point is a tenth of the customers; its line is the 95% interval. Points on the "
-        f"dashed line are right. The largest gap: told {worst['predicted']:.0%}, "
-        f"{worst['observed']['value']:.0%} left."
+        f"The customers in {len(bins)} parts, by their probability; a line is the 95% interval. "
+        "Points on the dashed line are right. Below: how many customers each part has. The "
+        f"largest gap: told {worst['predicted']:.0%}, {worst['observed']['value']:.0%} left."
     )
     label = "Reliability: " + "; ".join(
         f"of {each['rows']} told {each['predicted']:.0%}, {each['observed']['value']:.0%} left"
@@ -230,7 +241,7 @@ def calibration(metadata: Mapping[str, Any], plots: ModuleType | None) -> Html:
             for each in bins
         ),
     )
-    svg = plots and plots.reliability(bins, label=f"{label}.")
+    svg = plots.reliability(bins, label=f"{label}.") if plots else None
     complaints = found.get("complaints", [])
     verdict = (
         markup.paragraph("Passed: no fault that is both larger than allowed and more than chance.")
@@ -241,10 +252,7 @@ def calibration(metadata: Mapping[str, Any], plots: ModuleType | None) -> Html:
             kind="stop",
         )
     )
-    shown = {
-        name: figure_of(found, name)
-        for name in ("slope", "intercept", "shift")
-    }
+    shown = {name: figure_of(found, name) for name in ("slope", "intercept", "shift")}
     pairs: dict[str, object] = {
         "slope (1 is right)": _ranged(shown["slope"], ".2f"),
         "intercept, log-odds (0 is right)": _ranged(shown["intercept"], ".2f"),
@@ -252,7 +260,11 @@ def calibration(metadata: Mapping[str, Any], plots: ModuleType | None) -> Html:
         "calibration error (ECE)": f"{found['error']:.3f}; a perfect model shows "
         f"{found['chance']['mean']:.3f} by chance",
         "corrected by a sigmoid": "yes" if found.get("corrected") else "no",
-        **{f"Brier score: {part}": f"{value:.3f}" for part, value in found["brier"].items() if part != "score"},
+        **{
+            f"Brier score: {part}": f"{value:.3f}"
+            for part, value in found["brier"].items()
+            if part != "score"
+        },
     }
     words = Html(
         "<div>"
@@ -296,9 +308,7 @@ def effects(metadata: Mapping[str, Any], plots: ModuleType | None) -> Html:
     )
 
 
-def _effect(
-    found: Mapping[str, Any], *, top: float, mean: float, plots: ModuleType | None
-) -> Html:
+def _effect(found: Mapping[str, Any], *, top: float, mean: float, plots: ModuleType | None) -> Html:
     field, values, probabilities = found["field"], found["values"], found["probability"]
     names = [_valued(value) for value in values]
     unit = _UNITS.get(field, "")
@@ -307,13 +317,15 @@ def _effect(
         says = ", ".join(f"{name} {probability:.0%}" for name, probability in pairs)
     else:
         (first, low), (last, high) = pairs[0], pairs[-1]
-        says = f"{first} {unit}: {low:.0%}; {last} {unit}: {high:.0%}"
+        says = f"{f'{first} {unit}'.strip()}: {low:.0%}; {f'{last} {unit}'.strip()}: {high:.0%}"
     described = Customer.model_fields[field].description if field in Customer.model_fields else ""
     label = f"Mean probability by {field}: " + ", ".join(
         f"{name}: {probability:.0%}" for name, probability in pairs
     )
-    svg = plots and plots.effect(
-        field, values, probabilities, top=top, mean=mean, label=f"{label}."
+    svg = (
+        plots.effect(field, values, probabilities, top=top, mean=mean, label=f"{label}.")
+        if plots
+        else None
     )
     numbers = markup.table(
         f"Mean probability by {field}",
@@ -332,7 +344,7 @@ def subgroups(metadata: Mapping[str, Any]) -> Html:
     tables = [
         markup.table(
             _KINDS.get(by, f"By {by}"),
-            ("customers", "number", "left", "predicted", "of leavers found"),
+            ("kind", "customers", "left", "told", "leavers found"),
             map(_subgroup, kinds),
         )
         for by, kinds in found.items()
@@ -346,9 +358,9 @@ def subgroups(metadata: Mapping[str, Any]) -> Html:
         "subgroups",
         "For whom it works, and for whom less",
         markup.paragraph(
-            "Among the held-out customers: how many of them left, the mean of their probabilities, "
-            "and how many of those who left are found at the threshold, with its 95% interval. One "
-            "threshold for everybody overlooks kinds of whom few leave."
+            "Among the held-out customers: the share that left, the mean of the probabilities that "
+            "they were told, and how many of those who left are found at the threshold, with its "
+            "95% interval. One threshold for everybody overlooks kinds of whom few leave."
         ),
         *(markup.note(notice) for notice in notices),
         *tables,

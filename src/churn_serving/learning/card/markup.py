@@ -119,7 +119,7 @@ def bar(figure: Figure) -> Html:
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         '<rect class="f-line" y="2" width="100" height="6"/>'
         f'<rect class="f-accent" y="2" width="{value:.1f}" height="6"/>'
-        f'<rect class="f-second" x="{low:.1f}" y="4" width="{max(high - low, 0.5):.1f}" '
+        f'<rect class="f-ink" x="{low:.1f}" y="4" width="{max(high - low, 0.5):.1f}" '
         'height="2"/></svg>'
     )
 

@@ -12,7 +12,7 @@ from churn_serving.learning.card import figures, markup
 from churn_serving.learning.card.markup import Html, code, figure_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
 __all__ = ["Subject", "make_card"]
@@ -31,15 +31,12 @@ _PARTS: Final = {
     "signature": "Signature",
 }
 _USES: Final = (
-    "Put customers in order, so that people of the retention team call those first who are most "
-    "likely to leave.",
-    "Weigh the cost of an offer against what a customer is worth, with the probability, if its "
-    "calibration has passed.",
+    "Put customers in order: call those first who are most likely to leave.",
+    "Weigh an offer's cost against a customer's worth, where the calibration has passed.",
     "Customers like those of the table below, with the same eight fields, measured the same way.",
 )
 _MISUSES: Final = (
-    "A forecast with a date. The label has no horizon: the model does not say who leaves next "
-    "month.",
+    "A forecast with a date: the label has no horizon. Nobody is told to leave next month.",
     "Causes. A longer contract goes with staying; that does not say that it makes anybody stay.",
     "Who can be persuaded. A high risk is not a high chance that an offer helps.",
     "Decisions against a person: prices, credit, or whether somebody is served at all.",
@@ -73,11 +70,11 @@ def make_card(subject: Subject) -> bytes:
     sections = {
         "purpose": _purpose(subject),
         "data": _data(metadata),
-        "figures": figures.accuracy(metadata, plots),
-        "calibration": figures.calibration(metadata, plots),
-        "fields": figures.effects(metadata, plots),
-        "subgroups": figures.subgroups(metadata),
-        "gates": _gates(metadata),
+        "figures": _tolerant("figures", lambda: figures.accuracy(metadata, plots)),
+        "calibration": _tolerant("calibration", lambda: figures.calibration(metadata, plots)),
+        "fields": _tolerant("fields", lambda: figures.effects(metadata, plots)),
+        "subgroups": _tolerant("subgroups", lambda: figures.subgroups(metadata)),
+        "gates": _tolerant("gates", lambda: _gates(metadata)),
         "origin": _origin(subject),
         "signature": _signature(subject),
     }
@@ -126,6 +123,21 @@ same figures as JSON at <code>/metrics/model</code>.</p></footer>
     ).encode()
 
 
+def _tolerant(name: str, make: Callable[[], Html]) -> Html:
+    """Return a part of the page, or say that what is kept has another form than ours.
+
+    Whoever calls ``save_artifact`` may keep what he likes; his model is registered all the same.
+    """
+    try:
+        return make()
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        return markup.section(
+            name,
+            _PARTS[name],
+            markup.note("What is kept of this has a form of its own, which this page cannot show."),
+        )
+
+
 def _plots() -> ModuleType | None:
     """Return what draws; None where matplotlib is not installed."""
     try:
@@ -147,10 +159,14 @@ def _lead(subject: Subject) -> Html:
 
 
 def _forced(metadata: Mapping[str, Any]) -> Html:
-    stopped = [each for each in metadata.get("gates", []) if each.get("outcome") == "stopped"]
-    if not stopped:
+    gates = metadata.get("gates")
+    reasons = " ".join(
+        str(each.get("sentence"))
+        for each in (gates if isinstance(gates, list) else ())
+        if isinstance(each, dict) and each.get("outcome") == "stopped"
+    )
+    if not reasons:
         return Html("")
-    reasons = " ".join(each["sentence"] for each in stopped)
     return markup.note(
         "A gate stopped this model, and a person registered it all the same: ",
         reasons,
@@ -165,7 +181,7 @@ def _tiles(subject: Subject) -> Html:
     for name, title, form in (
         ("auc", "AUC", ".3f"),
         ("lift_10", "Lift, top 10%", ".1f"),
-        ("recall", "Leavers found", ".0%"),
+        ("recall", "Found, of those who left", ".0%"),
     ):
         if figure := figure_of(shown, name):
             tiles.append(
@@ -175,7 +191,11 @@ def _tiles(subject: Subject) -> Html:
     if isinstance(calibration, dict) and (slope := figure_of(calibration, "slope")):
         verdict = "passed" if calibration.get("passed") else "failed"
         tiles.append(
-            ("Calibration", verdict, f"slope {slope.value:.2f}, {slope.low:.2f} to {slope.high:.2f}")
+            (
+                "Calibration",
+                verdict,
+                f"slope {slope.value:.2f}, {slope.low:.2f} to {slope.high:.2f}",
+            )
         )
     if (rows := metadata.get("train_rows")) and (tested := metadata.get("test_rows")):
         tiles.append(("Trained on", f"{rows:,}", f"customers; {tested:,} others held out"))
@@ -227,7 +247,6 @@ def _data(metadata: Mapping[str, Any]) -> Html:
         "customers with both labels": _counted(split.get("conflicting_customers")),
         "customers on both sides of the split": _counted(split.get("customers_on_both_sides")),
         "equal rows on both sides": _counted(split.get("identical_rows_on_both_sides")),
-        "the label": label,
     }
     public = _PUBLIC in str(data.get("source", ""))
     warning = (
@@ -238,7 +257,8 @@ def _data(metadata: Mapping[str, Any]) -> Html:
         if public
         else ""
     )
-    return markup.section("data", "Data and label", warning, markup.facts(pairs))
+    said = markup.paragraph(Html("<strong>The label:</strong> "), label) if label else ""
+    return markup.section("data", "Data and label", said, warning, markup.facts(pairs))
 
 
 def _held_out(rows: object, split: Mapping[str, Any]) -> str | None:

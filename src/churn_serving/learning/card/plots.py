@@ -26,11 +26,12 @@ MUTED: Final = COLOURS["muted"]
 LINE: Final = COLOURS["line"]
 ACCENT: Final = COLOURS["accent"]
 SECOND: Final = COLOURS["second"]
+SHEET: Final = COLOURS["sheet"]
 
-_RC: Final = {
+_RC: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",  # text stays text: it can be read out, searched and copied
     "svg.hashsalt": "churn-serving",  # else ids are random
-    "font.size": 9.0,
+    "font.size": 10.0,
     "text.parse_math": False,  # a dollar is a dollar
     "text.color": MUTED,
     "axes.labelcolor": MUTED,
@@ -45,6 +46,8 @@ _RC: Final = {
     "grid.linewidth": 0.6,
     "xtick.major.size": 0.0,
     "ytick.major.size": 0.0,
+    "xtick.major.pad": 6.0,
+    "ytick.major.pad": 5.0,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
     "figure.facecolor": "none",
@@ -53,8 +56,10 @@ _RC: Final = {
 _NO_DATE: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 _LARGE: Final = (4.6, 3.5)
 _SMALL: Final = (3.2, 2.0)
-_BAR: Final = {"fmt": "o", "ms": 4.5, "elinewidth": 1.4, "capsize": 0, "zorder": 3}
+_BAR: Final[dict[str, Any]] = {"fmt": "o", "ms": 4.5, "elinewidth": 1.4, "capsize": 0, "zorder": 3}
 _MANY: Final = 1000
+_TALL: Final = 0.2
+_LONG: Final = 6
 
 
 def reliability(bins: Sequence[Mapping[str, Any]], *, label: str) -> str:
@@ -65,7 +70,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], *, label: str) -> str:
         said = [each["predicted"] for each in bins]
         seen = [each["observed"] for each in bins]
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
-        axes.text(0.97, 0.91, "right", ha="right", va="top", rotation=0, color=MUTED)
+        axes.text(0.93, 0.99, "right", ha="right", va="top", color=MUTED)
         axes.errorbar(said, [e["value"] for e in seen], yerr=_around(seen), color=ACCENT, **_BAR)
         _percents(axes, y="share that left")
         axes.set_ylim(0, 1)
@@ -122,7 +127,10 @@ def lift(
 ) -> str:
     """Draw how many times the average is left, by the share of customers that is contacted."""
     least = min(marked, default=0.0)
-    points = [(share, found / share) for share, found in gains if share > 0 and share >= least]
+    points = sorted(
+        [(share, found / share) for share, found in gains if share > max(least, 0)]
+        + [(share, each["value"]) for share, each in marked.items()]
+    )
     with mpl.rc_context(_RC):
         figure, axes = _drawing(_LARGE)
         axes.plot(*zip(*points, strict=True), color=ACCENT, lw=1.8)
@@ -149,7 +157,7 @@ def lift(
         axes.set_xlim(0, 1)
         axes.set_ylim(0, top * 1.08)
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
         axes.set_xlabel("customers contacted, those most at risk first")
         axes.set_ylabel("leavers among them, to the average")
@@ -177,7 +185,7 @@ def effect(
     """
     with mpl.rc_context(_RC):
         figure, axes = _drawing(_SMALL)
-        axes.axhline(mean, color=MUTED, lw=1, ls=(0, (4, 3)))
+        axes.axhline(mean, color=MUTED, lw=1, ls=(0, (4, 3)), zorder=0.9)
         if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
             axes.plot(values, probabilities, color=ACCENT, lw=1.8)
             # Where customers are: about as many between any two of these.
@@ -190,13 +198,15 @@ def effect(
             places = range(len(names))
             axes.bar(places, probabilities, width=0.5, color=ACCENT)
             for place, probability in zip(places, probabilities, strict=True):
+                inside = probability > _TALL * top
                 axes.annotate(
                     f"{probability:.0%}",
                     (place, probability),
-                    (0, 3),
+                    (0, -3 if inside else 3),
                     textcoords="offset points",
                     ha="center",
-                    color=INK,
+                    va="top" if inside else "bottom",
+                    color=SHEET if inside else INK,
                 )
             axes.set_xticks(places, names)
             axes.set_xlim(-0.6, len(names) - 0.4)
@@ -234,7 +244,10 @@ def _short(value: float, _: object = None) -> str:
 
 
 def _word(value: object) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    head, hyphen, tail = str(value).rpartition("-")
+    return f"{head}{hyphen}\n{tail}" if len(head) > _LONG else f"{head}{hyphen}{tail}"
 
 
 def _svg(figure: Figure, name: str, label: str) -> str:

@@ -22,6 +22,7 @@ COLOURS: Final = {
     "line": "#030303",
     "accent": "#040404",
     "second": "#050505",
+    "sheet": "#060606",
 }
 """What to draw with: each stands for a colour of the page's style sheet."""
 

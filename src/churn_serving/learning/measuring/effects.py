@@ -64,12 +64,12 @@ def _moved(field: str, sample: FloatArray) -> Iterator[tuple[float | bool | str,
             rows[:, column] = 1
             yield value, rows
         return
-    column = COLUMN_NAMES.index(field)
+    place = COLUMN_NAMES.index(field)
     is_flag = Customer.model_fields[field].annotation is bool
-    for value in (0.0, 1.0) if is_flag else _grid(sample[:, column]):
+    for number in (0.0, 1.0) if is_flag else _grid(sample[:, place]):
         rows = sample.copy()
-        rows[:, column] = value
-        yield (bool(value) if is_flag else float(value)), rows
+        rows[:, place] = number
+        yield (bool(number) if is_flag else float(number)), rows
 
 
 def _grid(values: FloatArray) -> FloatArray:
