@@ -52,7 +52,7 @@ def inlined(document: bytes, *, name: str, label: str) -> str:
         "svg", {"viewBox": source.attrib["viewBox"], "role": "img", "aria-label": label}
     )
     for child in source:
-        root.extend(_cleaned(child, f"{name}-"))
+        root.extend(list(_cleaned(child, f"{name}-")))
     return ET.tostring(root, encoding="unicode")
 
 
