@@ -33,10 +33,10 @@ _PARTS: Final = {
 _USES: Final = (
     "Put customers in order: call those first who are most likely to leave.",
     "Weigh an offer's cost against a customer's worth, where the calibration has passed.",
-    "Customers like those of the table below, with the same eight fields, measured the same way.",
+    "Customers like those it was trained on, with the same eight fields, measured the same way.",
 )
 _MISUSES: Final = (
-    "A forecast with a date: the label has no horizon. Nobody is told to leave next month.",
+    "A forecast with a date: the label has no horizon, and does not say who leaves next month.",
     "Causes. A longer contract goes with staying; that does not say that it makes anybody stay.",
     "Who can be persuaded. A high risk is not a high chance that an offer helps.",
     "Decisions against a person: prices, credit, or whether somebody is served at all.",
@@ -303,6 +303,8 @@ def _origin(subject: Subject) -> Html:
     libraries = metadata.get("library_versions")
     versions = libraries if isinstance(libraries, dict) else {}
     threshold = figure_of(metadata, "threshold")
+    steps = metadata.get("steps")
+    steps = steps if isinstance(steps, list) else []
     pairs: dict[str, object] = {
         "tag": code(subject.tag),
         "registered": metadata.get("trained_at"),
@@ -310,7 +312,7 @@ def _origin(subject: Subject) -> Html:
         "converted from": metadata.get("converted_from"),
         "git commit of the code": code(metadata.get("git_commit", "unknown")),
         "estimator": code(metadata.get("estimator", "unknown")),
-        "steps": code(", ".join(map(str, metadata.get("steps", ())))),
+        "steps": code(", ".join(map(str, steps))) if steps else None,
         "seed": metadata.get("seed"),
         "decision threshold": Html(
             f"{subject.threshold:.4f}"
