@@ -20,6 +20,7 @@ from churn_serving.errors import RunnerUnreachableError, SettingsError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import Trust, find_model, load_from
+from churn_serving.model.card import read_card
 from churn_serving.revision import git_commit
 from churn_serving.runtime.addresses import refuse_requests, require_unix_socket
 from churn_serving.runtime.connections import running_server, stop_last
@@ -160,6 +161,7 @@ def assemble(settings: Settings) -> Runtime:
         siblings=Siblings(expected=settings.workers + runners),
         # What is served comes first, and its metadata cannot say otherwise.
         model={**served, **model.metadata, **served, "manifest_sha256": model.sha256},
+        card=read_card(model),
         breaker_fails_readiness=settings.breaker_fails_readiness,
     )
     worker = Worker(state=state, model=model, settings=settings)
