@@ -17,8 +17,8 @@ import httpx2
 import psutil
 import pytest
 
-from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving import cli
+from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.learning.registration import save_artifact
 from churn_serving.schema import Customer
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
