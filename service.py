@@ -18,7 +18,6 @@ from churn_serving.errors import ChurnServingError
 from churn_serving.http.api import v0, v1, warm_up
 from churn_serving.http.api.v0 import Prediction
 from churn_serving.http.api.v1 import BatchPrediction, CustomerBatch, PredictionV1
-from churn_serving.http.app import make_app
 from churn_serving.http.keys import key_digests
 from churn_serving.runtime.assemble import assemble, service_options, settle_garbage
 from churn_serving.runtime.supervisor import prepare_supervisor
@@ -81,13 +80,16 @@ class ContractService(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:  # noqa: FBT001, FBT002 - BentoML's signature
         """Return BentoML's application behind ours."""
+        # Imported late: the supervisor, which starts the workers, has no application.
+        from churn_serving.http.app import make_app  # noqa: PLC0415
+
         bento = super().to_asgi(is_main)
         return make_app(bento, runtime=RUNTIME, digests=KEY_DIGESTS, schema=self.schema())
 
 
 @bentoml.service(service_class=ContractService, workers=SETTINGS.workers, **OPTIONS)
 class ChurnService:
-    """Predicts which telecom customers are about to leave."""
+    """Estimates how likely telecom customers are to leave."""
 
     if RUNTIME.is_split:
         runner = bentoml.depends(ChurnRunner)

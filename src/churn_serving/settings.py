@@ -71,7 +71,6 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         protected_namespaces=(),
-        use_attribute_docstrings=True,
     )
 
     workers: Annotated[int, Field(ge=1)] = Field(default_factory=available_cpus)

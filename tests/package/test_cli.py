@@ -173,6 +173,15 @@ def test_a_command_that_needs_training_libraries_says_which_extra_has_them(
     assert "pip install 'churn-serving[train]'" in said
 
 
+def test_a_bento_says_that_it_does_not_make_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "churn_serving.learning.compile", None)
+    monkeypatch.delitem(sys.modules, "churn_serving.cli.registration", raising=False)
+    assert cli.main(["model", "register", "forest.joblib"]) == 1
+    assert "A Bento leaves out what makes models" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["list", "show", "verify", "promote"])
 def test_looking_at_models_needs_no_training_library(command: str, saved: str) -> None:
     arguments = [saved.partition(":")[0]] if command == "list" else [saved]

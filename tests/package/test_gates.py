@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,14 +64,25 @@ def test_a_model_of_the_public_data_has_skill(telco: Dataset) -> None:
     assert verdict.difference.high < -0.1
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(20))
 def test_a_model_of_labels_of_which_45_percent_are_flipped_is_stopped(
     seed: int, telco: Dataset
 ) -> None:
     flipped = np.random.default_rng(seed).random(telco.rows) < 0.45
     verdict = _skill(telco, np.where(flipped, 1 - telco.y, telco.y))
     assert verdict.outcome == "stopped"
-    assert verdict.sentence.startswith("The model is not better than saying ")
+    assert re.match("The model is (not|hardly) better than saying ", verdict.sentence)
+
+
+def test_a_trace_of_skill_that_is_no_chance_is_of_no_use() -> None:
+    random = np.random.default_rng(0)
+    said = 0.5 + 0.04 * random.choice([-1, 1], 50_000)
+    y = (random.random(50_000) < said).astype(np.int64)
+    verdict = gates.skill(y, said, 0.5, np.arange(50_000), samples=200, seed=0)
+    assert verdict.outcome == "stopped"
+    assert verdict.difference
+    assert verdict.difference.high < 0
+    assert "its log-loss is 0.5% lower" in verdict.sentence
 
 
 def test_a_model_that_is_surely_wrong_is_stopped(telco: Dataset) -> None:

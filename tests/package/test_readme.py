@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,10 +41,26 @@ def table(columns: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in cells).replace("| --- ", "|---")
 
 
+def attribute_docstrings(kind: type) -> dict[str, str]:
+    """The text below each attribute of a class; pydantic would read it at each start."""
+    (body,) = ast.parse(inspect.getsource(kind)).body
+    assert isinstance(body, ast.ClassDef)
+    return {
+        field.target.id: text.value.value
+        for field, text in pairwise(body.body)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(text, ast.Expr)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
+
+
 def settings_table() -> str:
     fields = Settings.model_json_schema()["properties"]
+    meanings = attribute_docstrings(Settings)
     rows = [
-        (f"`{ENV_PREFIX}{name.upper()}`", default(field), allowed(field), field["description"])
+        (f"`{ENV_PREFIX}{name.upper()}`", default(field), allowed(field), meanings[name])
         for name, field in fields.items()
     ]
     return table(("variable", "default", "allowed", "meaning"), rows)

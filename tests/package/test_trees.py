@@ -88,7 +88,7 @@ def test_the_sum_is_that_of_the_leaves_that_a_walk_finds(
         if kind == "masks"
         else WalkSum(forest, COLUMNS, baseline=0.5, scale=2.0)
     )
-    X = _rows(200, missing=missing)
+    X = _rows(200, missing=True)  # without a side of their own, missing values go to the right
     expected = [0.5 + 2 * _walked(forest, row) for row in X.tolist()]
     np.testing.assert_allclose(summed.matrix(X), expected, rtol=0, atol=1e-12)
     whole = [tuple(row) for row in X.tolist() if not np.isnan(row).any()]

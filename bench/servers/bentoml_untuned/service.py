@@ -34,7 +34,7 @@ def load_scorer() -> Any:  # noqa: ANN401 - its class is pickled with it
 
 @bentoml.service
 class Churn:
-    """Predicts which customers are about to leave, in batches."""
+    """Estimates how likely customers are to leave, in batches."""
 
     def __init__(self) -> None:
         self.scorer = load_scorer()

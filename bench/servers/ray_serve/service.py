@@ -37,7 +37,7 @@ HAPROXY_FILES = {
 # takes more: 14 requests a second on one core with 32 connections instead of 190.
 @serve.deployment(max_ongoing_requests=1000, logging_config=LOGGING)
 class Churn:
-    """Predicts which customers are about to leave."""
+    """Estimates how likely customers are to leave."""
 
     def __init__(self, scorer: str) -> None:
         self.scorer = cloudpickle.loads(Path(scorer).read_bytes())

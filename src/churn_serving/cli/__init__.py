@@ -24,6 +24,7 @@ __all__ = ["churn", "main"]
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
 
+_LEARNING: Final = "churn_serving.learning"
 _EXTRA_OF: Final = {
     "joblib": "train",
     "lightgbm": "boosters",
@@ -57,19 +58,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _told("Interrupted.", INTERRUPTED)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF:
+    except (ChurnServingError, ModuleNotFoundError, OSError) as error:
+        sentence = _sentence(error)
+        if sentence is None:
             raise
-        return _told(
+        return _told(sentence)
+    return code if isinstance(code, int) else 0
+
+
+def _sentence(error: Exception) -> str | None:
+    """Say what went wrong; None if it is a fault of ours."""
+    if isinstance(error, ModuleNotFoundError):
+        name = error.name or ""
+        package = name.partition(".")[0]
+        if name.startswith(_LEARNING):
+            return "A Bento leaves out what makes models; run this where models are trained."
+        if package not in _EXTRA_OF:
+            return None
+        return (
             f"This command needs {package}, which is not installed here; install it with: "
             f"pip install 'churn-serving[{_EXTRA_OF[package]}]'"
         )
-    except ChurnServingError as error:
-        return _told(str(error))
-    except OSError as error:
-        return _told(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    return code if isinstance(code, int) else 0
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _told(sentence: str, code: int = FAILED) -> int:

@@ -106,6 +106,8 @@ def measured_on(
         The threshold, the one with the best F1 if none is given, and what is kept with the model.
     """
     dataset = load_dataset(path)
+    for notice in dataset.notices:
+        note(notice)
     chosen, figures = measure(dataset.y, probabilities(dataset.X), threshold)
     say(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
     table(

@@ -138,7 +138,7 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
         "info": {
             "title": "churn-serving",
             "version": version,
-            "description": "Predicts which telecom customers are about to leave.",
+            "description": "Estimates how likely telecom customers are to leave.",
         },
         "paths": paths,
         "components": {"schemas": definitions["$defs"], **(_SECURITY_SCHEMES if keys else {})},

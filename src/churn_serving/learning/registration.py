@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
-import json
 import platform
 import secrets
 import shutil
@@ -68,6 +67,7 @@ SCALER: Final = "scaler"
 TASK: Final = "binary classification: P(customer leaves)"
 
 _CUSTOM_OBJECTS: Final = "custom_objects.pkl"
+_SHOWN: Final = ("task", "framework", "estimator", "trained_at", "decision_threshold")
 _LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
 
 _UNFINISHED: Final = "saving-"
@@ -75,10 +75,6 @@ _UNFINISHED: Final = "saving-"
 
 _FORGOTTEN_SECONDS: Final = 3600
 """No save takes so long: whoever began it was killed."""
-
-_BULKY: Final = 1000
-"""Figures with more characters of JSON stand in the manifest alone: every process of a service
-reads BentoML's own file, too, a tenth of a second for 50 kB, and believes nothing in it."""
 
 
 class _Framework(NamedTuple):
@@ -260,7 +256,8 @@ def _register(
         signatures=dict.fromkeys(methods, batchable),
         labels=dict(labels or {}),
         custom_objects=custom_objects,
-        metadata={key: each for key, each in metadata.items() if len(json.dumps(each)) <= _BULKY},
+        # Every process of a service reads BentoML's own file, too, and believes nothing in it.
+        metadata={key: metadata[key] for key in _SHOWN},
         context=bentoml.models.ModelContext(
             framework_name=framework.name,
             framework_versions={framework.library: version},

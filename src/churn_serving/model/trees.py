@@ -32,7 +32,7 @@ _LANES: Final = 16_384
 """Rows times trees that are walked at once: their arrays stay in the processor's caches."""
 _ROWS: Final = 2048
 _CACHE_BYTES: Final = 2**18
-_STEPS: Final = 4
+_STEPS: Final = 6
 """Levels that are walked before those that have arrived are left out: looking costs time, too."""
 _BIT_LENGTH: Final = bytes(number.bit_length() for number in range(256))
 
@@ -279,17 +279,28 @@ class WalkSum:
     def __init__(self, forest: Forest, columns: int, *, baseline: float, scale: float) -> None:
         self._baseline = baseline
         self._scale = scale
-        self._roots = forest.roots
-        # A leaf tests a column behind all others, which is infinite: it sends everybody to the
-        # right, and that is itself.
-        self._column = np.where(forest.column < 0, columns, forest.column).astype(np.int16)
-        self._number = forest.number
-        self._right = forest.right.astype(np.int32)
-        self._missing_left = forest.missing_left
+        inner = forest.column >= 0
+        # Level by level, so that siblings are neighbours: from the left child to the right one is
+        # a step of one.
+        levels, level = [], forest.roots
+        while len(level):
+            levels.append(level)
+            parents = level[inner[level]]
+            level = np.stack([parents + 1, forest.right[parents]], axis=1).ravel()
+        order = np.concatenate(levels)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        self._roots = place[forest.roots]
+        # A leaf tests a column behind all others that is less than any number, and so stays.
+        self._column = np.where(inner, forest.column, columns).astype(np.int16)[order]
+        self._number = forest.number[order]
+        left_child = np.where(inner, np.arange(len(order)) + 1, np.arange(len(order)))
+        self._left = place[left_child[order]].astype(np.int32)
+        self._missing_left = None if forest.missing_left is None else forest.missing_left[order]
 
     def row(self, row: Row) -> float:
         """Return the sum for one customer."""
-        leaves = self._leaves(np.array((*row, np.inf)), np.zeros_like(self._roots), self._roots)
+        leaves = self._leaves(np.array((*row, -np.inf)), np.zeros_like(self._roots), self._roots)
         return self._scale * float(self._number.take(leaves).sum()) + self._baseline
 
     def matrix(self, X: FloatArray) -> FloatArray:
@@ -301,7 +312,7 @@ class WalkSum:
         trees = max(1, _LANES // rows)
         for first in range(0, len(X), rows):
             part = X[first : first + rows]
-            x = np.concatenate([part, np.full((len(part), 1), np.inf)], axis=1).ravel()
+            x = np.concatenate([part, np.full((len(part), 1), -np.inf)], axis=1).ravel()
             begins = np.arange(0, len(x), width)
             for tree in range(0, len(self._roots), trees):
                 roots = self._roots[tree : tree + trees]
@@ -320,10 +331,10 @@ class WalkSum:
             for _ in range(_STEPS):
                 before = node
                 values = x.take(self._column.take(node, mode="clip") + begin, mode="clip")
-                left = values <= self._number.take(node, mode="clip")
-                if self._missing_left is not None:
-                    left |= np.isnan(values) & self._missing_left.take(node, mode="clip")
-                node = np.where(left, node + 1, self._right.take(node, mode="clip"))
+                right = ~(values <= self._number.take(node, mode="clip"))
+                if (missing_left := self._missing_left) is not None:
+                    right &= ~(np.isnan(values) & missing_left.take(node, mode="clip"))
+                node = np.add(self._left.take(node, mode="clip"), right, dtype=np.intp)
             walking = node != before
             leaves[lane[~walking]] = node[~walking]
             lane, begin, node = lane[walking], begin[walking], node[walking]

@@ -33,6 +33,10 @@ __all__ = [
 MIN_TEST_CUSTOMERS: Final = 50
 """Of either label: below, a model's figures say little."""
 
+MIN_SKILL: Final = 0.01
+"""By how much of it a log-loss must be below that without skill. In a large table, even labels that
+are nearly all coin flips leave a trace that is no chance, and no use."""
+
 GIVEN_AWAY: Final = 0.99
 """How much of either label one field may tell; no honest field comes near."""
 
@@ -104,7 +108,7 @@ def skill(
     samples: int,
     seed: int,
 ) -> Verdict:
-    """Stop a model that is not surely better than one that says the same of everybody.
+    """Stop a model that is not surely, and not usefully, better than the same for everybody.
 
     Args:
         y: The labels of held-out rows.
@@ -114,13 +118,19 @@ def skill(
         samples: How many resamples the interval is made of.
         seed: Decides the resamples.
     """
+    without = log_losses(y, np.full(len(y), prevalence))
     difference = paired(
-        log_losses(y, probabilities),
-        log_losses(y, np.full(len(y), prevalence)),
-        customers,
-        samples=samples,
-        seed=seed,
+        log_losses(y, probabilities), without, customers, samples=samples, seed=seed
     )
+    gained = -difference.value / float(without.mean())
+    if difference.high < 0 and gained < MIN_SKILL:
+        return Verdict(
+            "skill",
+            "stopped",
+            f"The model is hardly better than saying {prevalence:.1%} of everybody: its log-loss "
+            f"is {gained:.1%} lower, and less than {MIN_SKILL:.0%} is of no use.",
+            difference,
+        )
     if difference.high >= 0:
         return Verdict(
             "skill",
