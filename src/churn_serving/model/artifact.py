@@ -55,7 +55,6 @@ PICKLE: Final = "saved_model.pkl"
 """BentoML's name for the estimator's pickle."""
 TRAIN: Final = "train a new model with: python train_and_save.py"
 
-_LATEST: Final = "latest"
 _MODEL_YAML: Final = "model.yaml"
 
 
@@ -236,22 +235,15 @@ def _folder(tag: str) -> tuple[Path, str]:
         raise ModelCorruptedError(
             f"The model '{tag}' is not as it was registered ({reason}); {TRAIN}"
         ) from error
-    found = str(model.tag)
-    _require_asked(tag, found)
-    return Path(model.path), found
-
-
-def _require_asked(tag: str, found: str) -> None:
-    """Refuse a model whose whole folder was put in the place of another one's.
-
-    BentoML believes the tag in ``model.yaml``, which is not signed.
-    """
-    name, _, version = tag.partition(":")
-    its_name, _, its_version = found.partition(":")
-    if its_name != name or version not in ("", _LATEST, its_version):
+    folder, its_tag = Path(model.path), str(model.tag)
+    # BentoML believes the tag in model.yaml, which is not signed; what was looked up is the folder.
+    place = f"{folder.parent.name}:{folder.name}"
+    if place != its_tag:
         raise ModelUntrustedError(
-            f"In the place of the model '{tag}' the store has another one, '{found[:80]}'; {TRAIN}"
+            f"In the place of the model '{place}' the store has another one, '{its_tag[:80]}'; "
+            f"{TRAIN}"
         )
+    return folder, its_tag
 
 
 def _unreadable(error: OSError) -> ModelStoreError:
