@@ -107,7 +107,7 @@ clean: ## Remove the virtual environment and all caches
 
 ##@ Deploy
 
-bento: $(STAMP) ## Build the Bento of the latest model, or of CHURN_MODEL_TAG's, and try it once
+bento: $(STAMP) ## Build the Bento of the champion or else the latest model (or CHURN_MODEL_TAG's), and try it once
 	@$(TRAIN_IF_MISSING)
 	@$(BIN)/python deploy/bento.py --write-tag $(BENTO)
 

@@ -2,8 +2,8 @@
 """Train the churn model and register it in BentoML's model store.
 
 Reads the public Telco table (or your own), compares the candidate models by cross-validation,
-measures the chosen one on customers it has never seen, and registers it with its scaler. If
-anything fails or is interrupted, the store is left as it was.
+measures the chosen one on customers it has never seen, and registers it with its scaler, unless a
+gate stops it. If anything fails or is interrupted, the store is left as it was.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import sys
-from dataclasses import asdict
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 # Before BentoML is imported: a training run reports to nobody.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from churn_serving.errors import (
     ChurnServingError,
@@ -30,138 +30,227 @@ from churn_serving.errors import (
     ModelNotFoundError,
     ModelStoreError,
 )
-from churn_serving.model.artifact import MODEL_NAME, Trust, load_artifact
+from churn_serving.model.aliases import CHAMPION, read_aliases
+from churn_serving.model.artifact import MODEL_NAME, Trust, load_artifact, models_folder
 from churn_serving.model.signature import read_private_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from churn_serving.learning.dataset import Dataset
-    from churn_serving.learning.measuring.resampling import Estimate
-    from churn_serving.learning.training import TrainingResult
+    from churn_serving.learning.training import Champion, TrainingResult
 
-MODELS: Final = ("auto", "logistic", "hist-gradient-boosting")
+    Told = Callable[[str, int, int], None]
+
+MODELS: Final = (
+    "auto",
+    "logistic",
+    "decision-tree",
+    "hist-gradient-boosting",
+    "gradient-boosting",
+    "random-forest",
+    "extra-trees",
+)
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
-
-_TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
+TERMINATED: Final = 143  # and for SIGTERM
 
 console = Console()
+
+
+class _StoppedError(Exception):
+    """The gates keep the model from being registered; the text has their sentences."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: the training ends as with Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     options = _parser().parse_args(arguments)
     try:
-        if options.if_missing and (tag := _registered(options.name)):
-            console.print(f"The model store already has {tag}.")
-            return 0
-        tag = _train_and_save(options)
+        with _orderly_end():
+            if options.if_missing and (tag := _registered(options.name)):
+                console.print(f"The model store already has {tag}.", soft_wrap=True)
+                return 0
+            tag = _train_and_save(options)
+    except _StoppedError as error:
+        return _told(f"[red]stopped:[/red] {escape(str(error))}", FAILED)
     except (ChurnServingError, OSError) as error:
         hint = " (Can BENTOML_HOME be written, and is there room?)"
         text = f"{error}{hint if isinstance(error, OSError) else ''}"
-        Console(stderr=True).print(
-            f"[red]error:[/red] {escape(text)}\nNo model was registered.", soft_wrap=True
+        return _told(f"[red]error:[/red] {escape(text)}", FAILED)
+    except KeyboardInterrupt as error:
+        is_terminated = isinstance(error, _Terminated)
+        return _told(
+            f"\n{'Terminated' if is_terminated else 'Interrupted'}.",
+            TERMINATED if is_terminated else INTERRUPTED,
         )
-        return FAILED
-    except KeyboardInterrupt:
-        Console(stderr=True).print("\nInterrupted. No model was registered.")
-        return INTERRUPTED
-    serve = "make serve" if options.name == MODEL_NAME else f"make serve CHURN_MODEL_TAG={tag}"
-    console.print(f"Registered [bold]{tag}[/bold]. Serve it with: {serve}")
+    console.print(f"Registered [bold]{tag}[/bold]. {_how_to_serve(tag)}", soft_wrap=True)
     return 0
+
+
+def _told(sentence: str, code: int) -> int:
+    Console(stderr=True).print(f"{sentence}\nNo model was registered.", soft_wrap=True)
+    return code
+
+
+@contextmanager
+def _orderly_end() -> Iterator[None]:
+    """Have SIGTERM end the training as Ctrl-C does: what was begun is removed."""
+
+    def end(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _train_and_save(options: argparse.Namespace) -> str:
     # Imported late: --help and --if-missing need none of it, and it takes a second.
+    from churn_serving.learning.comparison import FINGERPRINTS  # noqa: PLC0415
     from churn_serving.learning.dataset import load_dataset  # noqa: PLC0415
-    from churn_serving.learning.registration import save_artifact  # noqa: PLC0415
+    from churn_serving.learning.measuring.summary import summary  # noqa: PLC0415
+    from churn_serving.learning.registration import (  # noqa: PLC0415
+        require_writable_store,
+        save_artifact,
+    )
     from churn_serving.learning.training import train  # noqa: PLC0415
 
+    # What is wrong is told before the training, not after.
+    require_writable_store(options.name)
     if options.sign_key is not None:
-        read_private_key(options.sign_key)  # a wrong one is told before the training, not after
-    dataset = load_dataset(options.data)
-    console.print(
-        f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {escape(dataset.source)}"
+        read_private_key(options.sign_key)
+    champion = _champion(options)
+    with _progress() as told:
+        dataset = load_dataset(options.data, time=options.time, progress=told)
+        _say_what_was_read(dataset)
+        result = train(
+            dataset,
+            model=options.model,
+            seed=options.seed,
+            progress=told,
+            champion=champion,
+        )
+    console.print(summary(result))
+    measured = _measured(dataset, result, options.seed)
+    labels = dict(options.label)
+    if result.stopped:
+        if not options.force:
+            raise _StoppedError(
+                f"{' '.join(result.stopped)} To register it all the same, pass --force."
+            )
+        labels["forced"] = ",".join(v.gate for v in result.verdicts if v.outcome == "stopped")
+        measured["forced"] = list(result.stopped)
+        console.print(
+            f"[yellow]Registered by force[/yellow], labelled forced={labels['forced']}.",
+            soft_wrap=True,
+        )
+    attachments = {FINGERPRINTS: result.known.to_bytes()}
+    return save_artifact(
+        estimator=result.estimator,
+        scaler=result.scaler,
+        threshold=result.threshold,
+        measured=measured,
+        name=options.name,
+        labels=labels,
+        sign_key=options.sign_key,
+        attachments=attachments,
     )
+
+
+@contextmanager
+def _progress() -> Iterator[Told]:
+    """Show what is done, and how much of it; what is printed meanwhile stands above."""
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TimeElapsedColumn(),
         console=console,
     ) as bar:
         task = bar.add_task("starting", total=None)
 
-        def progress(description: str, done: int, steps: int) -> None:
-            bar.update(task, description=description, completed=done, total=steps)
+        def told(description: str, done: int, steps: int) -> None:
+            bar.update(task, description=description, completed=done, total=steps or None)
 
-        result = train(dataset, model=options.model, seed=options.seed, progress=progress)
-    _print_summary(result)
-    return save_artifact(
-        estimator=result.estimator,
-        scaler=result.scaler,
-        threshold=result.threshold,
-        measured=_measured(dataset, result, options.seed),
-        name=options.name,
-        labels=dict(options.label),
-        sign_key=options.sign_key,
+        yield told
+
+
+def _say_what_was_read(dataset: Dataset) -> None:
+    console.print(
+        f"{dataset.rows:,} rows, {dataset.y.mean():.1%} left: {escape(dataset.source)}",
+        soft_wrap=True,
     )
+    for notice in dataset.notices:
+        console.print(f"[yellow]note:[/yellow] {escape(notice)}", soft_wrap=True)
 
 
-def _registered(name: str) -> str | None:
+def _champion(options: argparse.Namespace) -> Champion | None:
+    """Return the model that the new one is compared with; None: there is none."""
+    from churn_serving.learning.comparison import champion_of  # noqa: PLC0415 - as above
+
+    if options.champion is not None:
+        return champion_of(load_artifact(options.champion))
     try:
-        # Whether a pickled model may be served is decided where it is.
-        return load_artifact(f"{name}:latest", Trust(allow_pickle=True)).tag
-    except ModelNotFoundError:
-        return None
+        return champion_of(load_artifact(f"{options.name}:{CHAMPION}"))
     except ModelStoreError:
         raise
     except ModelError as error:
-        console.print(f"{escape(str(error))} A new one is trained beside it.", soft_wrap=True)
+        if _has_champion(options.name):
+            console.print(
+                f"[yellow]note:[/yellow] Not compared with the champion: {escape(str(error))}",
+                soft_wrap=True,
+            )
         return None
 
 
-def _measured(dataset: Dataset, result: TrainingResult, seed: int) -> Mapping[str, Any]:
-    """Return the metadata that is kept with the model."""
-    return {
-        "data": {"source": dataset.source, "sha256": dataset.sha256, "rows": dataset.rows},
-        "seed": seed,
-        "candidate": result.candidate,
-        "train_rows": result.train_rows,
-        "test_rows": result.test_rows,
-        "cross_validation": {
-            validation.candidate: {name: asdict(e) for name, e in validation.metrics.items()}
-            for validation in result.cross_validation
-        },
-        "held_out": {name: asdict(estimate) for name, estimate in result.held_out.items()},
-    }
+def _has_champion(name: str) -> bool:
+    """Tell whether somebody has promoted a version, also if it cannot be told which."""
+    try:
+        return read_aliases(models_folder() / name).champion is not None
+    except ModelError:
+        return True
 
 
-def _print_summary(result: TrainingResult) -> None:
-    columns: dict[str, Mapping[str, Estimate]] = {
-        f"{v.candidate}\ncross-validated": v.metrics for v in result.cross_validation
-    }
-    columns[f"{result.candidate}\n{result.test_rows:,} held-out"] = result.held_out
-    table = Table("", *columns, title="Value and 95% confidence interval", title_justify="left")
-    for metric, title in _TITLES.items():
-        cells = (_cell(metrics.get(metric)) for metrics in columns.values())
-        table.add_row(title, *cells, end_section=True)
-    console.print(table)
-    if len(result.cross_validation) > 1:
-        console.print(
-            f"Chosen: [bold]{result.candidate}[/bold], the simplest within one standard error of "
-            "the best log-loss."
+def _registered(name: str) -> str | None:
+    """Return the tag of the model that would be served; None: a new one is to be trained."""
+    try:
+        # Whether a pickled model may be served is decided where it is.
+        return load_artifact(name, Trust(allow_pickle=True)).tag
+    except ModelStoreError:
+        raise
+    except ModelError as error:
+        if _has_champion(name):
+            raise  # a new model would not be served in its place
+        if not isinstance(error, ModelNotFoundError):
+            console.print(f"{escape(str(error))} A new one is trained beside it.", soft_wrap=True)
+        return None
+
+
+def _how_to_serve(tag: str) -> str:
+    """Say how a new model is served; where a champion serves, it takes a person's decision."""
+    name = tag.partition(":")[0]
+    if _has_champion(name):
+        return (
+            f"The champion is still served; compare them with: churn model compare {tag} "
+            f"{name} --data TABLE, and serve the new one with: churn model promote {tag}"
         )
-    console.print(f"Churn is predicted from a probability of {result.threshold:.3f} on.")
+    return f"Serve it with: make serve{'' if name == MODEL_NAME else f' CHURN_MODEL_TAG={tag}'}"
 
 
-def _cell(estimate: Estimate | None) -> str:
-    """Show the value above its interval, so that the table fits a narrow terminal."""
-    if estimate is None:
-        return ""
-    return f"{estimate.value:.4f}\n[dim]{estimate.low:.4f} to {estimate.high:.4f}[/dim]"
+def _measured(dataset: Dataset, result: TrainingResult, seed: int) -> dict[str, Any]:
+    """Return the metadata that is kept with the model."""
+    data: Mapping[str, Any] = {
+        "source": dataset.source,
+        "sha256": dataset.sha256,
+        "rows": dataset.rows,
+    }
+    return {"data": data, "seed": seed, **result.measured}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,10 +262,32 @@ def _parser() -> argparse.ArgumentParser:
         "--data",
         type=Path,
         metavar="FILE",
-        help="a CSV or Parquet table: the raw Telco columns, or a customer's fields and 'churn' "
+        help="a table: the raw Telco columns, or a customer's fields and 'churn'; CSV, JSON lines "
+        "or Parquet, packed or not, a folder of Parquet parts, or '-' for standard input "
         "(default: the public Telco table)",
     )
-    parser.add_argument("--model", choices=MODELS, default="auto", help="default: %(default)s")
+    parser.add_argument(
+        "--time",
+        metavar="COLUMN",
+        help="when each row was true: the latest customers are held out, instead of a lot",
+    )
+    parser.add_argument(
+        "--model",
+        choices=MODELS,
+        default="auto",
+        help="auto compares logistic and hist-gradient-boosting (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--champion",
+        metavar="TAG",
+        help="do not register a model that is worse than this one "
+        "(default: the champion, if a version was promoted)",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="register a model that a gate has stopped, with a label that says which",
+    )
     parser.add_argument(
         "--seed",
         type=_seed,

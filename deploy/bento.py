@@ -1,7 +1,8 @@
 """Build the Bento and serve it once; ``make bento`` runs this.
 
-It holds the latest model, or the one that ``CHURN_MODEL_TAG`` names. A Bento that cannot be served
-is deleted again, so that the latest one in the store is a good one.
+It holds the model that ``CHURN_MODEL_TAG`` names, by default the champion or, if none was promoted,
+the latest; its version is written into the Bento. A Bento that cannot be served is deleted again,
+so that the latest one in the store is a good one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from urllib.request import ProxyHandler, build_opener
 import bentoml
 import yaml
 
+from churn_serving.errors import ModelError
+from churn_serving.model.artifact import MODEL_NAME, Trust, find_model
 from churn_serving.revision import git_commit
 
 if TYPE_CHECKING:
@@ -40,12 +43,14 @@ class BentoError(Exception):
     """What went wrong, in one sentence."""
 
 
-def build(model: str | None) -> str:
-    """Build the Bento of a model, or of the latest, and return its tag."""
+def build(model: str) -> str:
+    """Build the Bento of a model and return its tag."""
     content = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
-    if model:
-        # Inside the Bento, the alias is what the service asks for.
-        content["models"][0]["tag"] = model
+    try:
+        # The version as of now. Inside the Bento, the alias is what the service asks for.
+        content["models"][0]["tag"] = find_model(model, Trust(allow_pickle=True)).tag
+    except ModelError as error:
+        raise BentoError(str(error)) from None
     content["labels"]["git_commit"] = git_commit()
     with tempfile.TemporaryDirectory() as folder:
         bentofile = Path(folder, "bentofile.yaml")
@@ -150,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         print("==> Building the Bento", flush=True)
-        tag = build(os.environ.get("CHURN_MODEL_TAG"))
+        tag = build(os.environ.get("CHURN_MODEL_TAG") or MODEL_NAME)
         try:
             print(f"==> Trying {tag} in an empty store", flush=True)
             try_it(tag)

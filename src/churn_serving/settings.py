@@ -77,9 +77,11 @@ class Settings(BaseSettings):
     """Server processes; each uses at most one CPU."""
 
     model_tag: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*(:[a-z0-9][a-z0-9_.-]*)?$")] = (
-        "churn_classifier:latest"
+        "churn_classifier"
     )
-    """The registered model to serve, as name:version."""
+    """The registered model to serve, as name:version. Without a version: the champion that was
+    promoted, or else the latest.
+    """
 
     model_public_key_file: FilePath | None = None
     """The public key of whoever signs models. Set: a model without its signature is not served.

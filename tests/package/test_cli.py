@@ -157,8 +157,12 @@ def test_a_fault_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("arguments", "package"),
-    [(["register", "forest.joblib"], "joblib"), (["convert", "churn_classifier"], "joblib")],
-    ids=["register", "convert"],
+    [
+        (["register", "forest.joblib"], "joblib"),
+        (["convert", "churn_classifier"], "joblib"),
+        (["compare", "a", "b", "--data", "c"], "sklearn"),
+    ],
+    ids=["register", "convert", "compare"],
 )
 def test_a_command_that_needs_training_libraries_says_which_extra_has_them(
     arguments: list[str], package: str
@@ -178,7 +182,7 @@ def test_a_bento_says_that_it_does_not_make_models(
     assert "A Bento leaves out what makes models" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["list", "show", "verify"])
+@pytest.mark.parametrize("command", ["list", "show", "verify", "promote"])
 def test_looking_at_models_needs_no_training_library(command: str, saved: str) -> None:
     arguments = [saved.partition(":")[0]] if command == "list" else [saved]
     code, said, imported = _process("model", command, *arguments, missing=TRAINING)

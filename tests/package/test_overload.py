@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from churn_serving.errors import ChurnServingError
+from churn_serving.errors import ChurnServingError, ScoringError
 from churn_serving.inference import batching
 from churn_serving.inference.batching import BatchingRunner
+from churn_serving.inference.resilience import Overrun
 from churn_serving.telemetry.metrics import Metrics
 from tests.doubles import circuit_breaker
 
@@ -122,3 +123,40 @@ def test_whoever_is_accepted_is_answered_in_time(
     assert outcomes.keys() == {"answered", "DeadlineUnreachableError"}
     # And the model was never without work: no batch was smaller than it may be.
     assert outcomes["answered"] / calls > 0.95 * BATCH
+
+
+def test_a_bad_row_in_a_batch_makes_nobody_else_look_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its neighbours are scored again, one by one: that is no measure of the model's speed."""
+    loop = VirtualLoop()
+    monkeypatch.setattr(batching, "perf_counter", loop.time)
+    monkeypatch.setattr(batching, "feature_matrix", np.array)
+    bad = -1.0
+
+    async def score(X: FloatArray) -> FloatArray:
+        await asyncio.sleep(BATCH_SECONDS)
+        if bad in X:
+            raise ValueError("a row that the model cannot take")
+        return np.full(len(X), 0.5)
+
+    runner = BatchingRunner(
+        score,
+        max_batch_size=100,
+        queue_size=1000,
+        timeout=60.0,
+        breaker=circuit_breaker(),
+        metrics=Metrics(model_version="test"),
+        batch_seconds=BATCH_SECONDS,
+    )
+
+    async def load() -> list[Any]:
+        rows = [ROW] * 40 + [(bad,)]
+        outcomes = await asyncio.gather(*map(runner.score_row, rows), return_exceptions=True)
+        await asyncio.sleep(1)  # it is asked again whether the row is at fault
+        return outcomes
+
+    try:
+        outcomes = loop.run_until_complete(load())
+    finally:
+        loop.close()
+    assert [type(outcome) for outcome in outcomes] == [float] * 40 + [ScoringError]
+    assert runner._overrun.factor == Overrun.LEAST

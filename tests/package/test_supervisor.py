@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 def _runtime(settings: Settings) -> Any:
     model = SimpleNamespace(tag="churn:old", is_pickled=False)
-    return SimpleNamespace(settings=settings, trust=Trust(), model=model, is_split=False)
+    return SimpleNamespace(
+        settings=settings, trust=Trust(), model=model, is_split=False, load=lambda: None
+    )
 
 
 @pytest.fixture
@@ -37,7 +39,6 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
         monkeypatch.setattr(SysHandler, name, getattr(SysHandler, name))
     monkeypatch.setattr(supervisor, "raise_descriptor_limit", lambda: None)
     monkeypatch.setattr(supervisor, "configure_logging", lambda _: None)
-    monkeypatch.setattr(supervisor, "check_model", lambda *_: None)
     supervisor.prepare_supervisor(_runtime(Settings(workers=1)))
 
     def start(**kwargs: Any) -> dict[str, Any]:

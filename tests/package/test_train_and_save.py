@@ -1,26 +1,51 @@
 from __future__ import annotations
 
+import io
+import os
 import re
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
 import train_and_save
-from churn_serving.learning.candidates import CANDIDATES
-from churn_serving.model.artifact import Trust, find_model, load_artifact
+from churn_serving.learning import registration
+from churn_serving.learning.candidates import CANDIDATES, KINDS, fit
+from churn_serving.learning.comparison import FINGERPRINTS, known_rows
+from churn_serving.learning.dataset import _public_file
+from churn_serving.learning.measuring import gates
+from churn_serving.learning.measuring.fingerprints import fingerprints, seen
+from churn_serving.learning.registration import save_artifact
+from churn_serving.model.aliases import ALIASES, promote
+from churn_serving.model.artifact import Trust, find_model, load_artifact, models_folder
 from churn_serving.model.signature import generate_key_pair, read_public_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
+    from churn_serving.learning.dataset import Dataset
 
     StoreFiles = Callable[[], dict[str, bytes]]
 
-pytestmark = pytest.mark.usefixtures("few_bootstrap_samples")
+pytestmark = pytest.mark.usefixtures("few_bootstrap_samples", "few_customers")
+
+
+@pytest.fixture
+def few_customers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small table trains quickly; what the gates stop has tests of its own."""
+    if "real_gates" not in request.fixturenames:
+        monkeypatch.setattr(gates, "MIN_TEST_CUSTOMERS", 10)
+
+
+@pytest.fixture
+def real_gates() -> None:
+    """The gates are as they are."""
 
 
 @pytest.fixture
@@ -53,10 +78,11 @@ def test_success_prints_the_comparison_and_the_tag_and_exits_with_0(
     assert _run("--data", table, "--name", model_name) == 0
     captured = capsys.readouterr()
     out = _in_one_line(captured.out)
-    assert "400 customers, 25.5% left: customers.csv" in out
-    assert "Value and 95% confidence interval" in out
+    assert "400 rows, 25.5% left: customers.csv" in out
+    assert "note: Read as the raw Telco table" in out
+    assert "Value and 95% interval" in out
     for metric in ("AUC", "log-loss", "Brier", "F1"):
-        assert re.search(rf"│ {metric} +│( \d\.\d{{4}} |  )", captured.out), metric
+        assert re.search(rf"^{metric} +\d\.\d{{3}} ", captured.out, re.MULTILINE), metric
     assert "cross-validated" in out
     assert "80 held-out" in out
     assert "Chosen: logistic, the simplest within one standard error" in out
@@ -345,7 +371,7 @@ def test_refuses_an_unknown_model_with_the_choices(capsys: pytest.CaptureFixture
 
 
 def test_the_models_to_choose_from_are_the_candidates() -> None:
-    choices = ["auto", *(candidate.name for candidate in CANDIDATES)]
+    choices = ["auto", *(kind.name for kind in KINDS)]
     assert list(train_and_save.MODELS) == choices
 
 
@@ -354,7 +380,9 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         _run("--help")
     assert stopped.value.code == 0
     text = _in_one_line(capsys.readouterr().out)
-    options = "--data --model --seed --name --label --sign-key --if-missing"
+    options = (
+        "--data --time --model --champion --force --seed --name --label --sign-key --if-missing"
+    )
     for option in options.split():
         assert option in text
     for action in train_and_save._parser()._actions:
@@ -373,3 +401,261 @@ def test_a_model_of_somebody_else_under_the_name_is_told_of_and_trained_beside(
     said = " ".join(capsys.readouterr().out.split())
     assert f"The model '{saved.tag}' was saved by something else" in said
     assert len(bentoml.models.list("taken")) == 2
+
+
+# What keeps a model from being registered.
+
+PLENTY = 2000
+"""So many customers of the public table that the gates can tell."""
+
+
+@pytest.fixture(scope="module")
+def customers() -> pd.DataFrame:
+    """The public table, every cell as text."""
+    return pd.read_csv(_public_file(), dtype=str, keep_default_na=False)
+
+
+@pytest.fixture
+def gated(model_name: str, tmp_path: Path) -> Callable[..., int]:
+    """Train a logistic regression on a table."""
+
+    def run(table: pd.DataFrame, *arguments: object) -> int:
+        table.to_csv(tmp_path / "t.csv", index=False)
+        return _run(
+            *("--data", tmp_path / "t.csv", "--name", model_name, "--model", "logistic"),
+            *arguments,
+        )
+
+    return run
+
+
+def _swapped(churn: pd.Series[str], share: float) -> Any:
+    """Give a share of the customers the other label."""
+    chosen = np.random.default_rng(0).random(len(churn)) < share
+    return np.where(chosen, churn.map({"Yes": "No", "No": "Yes"}), churn)
+
+
+def _coin_flips(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(Churn=_swapped(table["Churn"], 0.45))
+
+
+def _after_the_fact(table: pd.DataFrame) -> pd.DataFrame:
+    """Give the label away: the last bill of who left was written as a final one."""
+    left = table["Churn"] == "Yes"
+    return table.assign(MonthlyCharges=np.where(left, "18", "19.5"), TotalCharges="2000")
+
+
+def _few(table: pd.DataFrame) -> pd.DataFrame:
+    left = table["Churn"] == "Yes"
+    return pd.concat([table[~left], table[left].head(240)])
+
+
+@pytest.mark.usefixtures("real_gates")
+@pytest.mark.parametrize(
+    ("spoil", "gate", "sentence"),
+    [
+        (_coin_flips, "skill", "The model is not better than saying 4"),
+        (_after_the_fact, "leak", "The field 'monthly_charges' alone tells of 100.0% of"),
+        (_few, "test-size", "48 held-out customers left and"),
+    ],
+    ids=["45% flipped labels", "a leak", "few who left"],
+)
+def test_a_gate_stops_a_model_unless_it_is_forced(
+    *,
+    spoil: Callable[[pd.DataFrame], pd.DataFrame],
+    gate: str,
+    sentence: str,
+    customers: pd.DataFrame,
+    gated: Callable[..., int],
+    model_name: str,
+    store_files: StoreFiles,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = spoil(customers.head(PLENTY))
+    before = store_files()
+    assert gated(table) == 1
+    captured = capsys.readouterr()
+    assert store_files() == before
+    error = _in_one_line(captured.err)
+    assert error.startswith("stopped: ")
+    assert sentence in error
+    assert error.endswith("pass --force. No model was registered.")
+    assert gated(table, "--force", "--label", "team=x") == 0
+    model = find_model(model_name)
+    assert model.manifest.labels == {"team": "x", "forced": gate}
+    assert [each.startswith(sentence) for each in model.metadata["forced"]] == [True]
+    verdicts = {each["gate"]: each["outcome"] for each in model.metadata["gates"]}
+    assert verdicts[gate] == "stopped"
+    assert f"labelled forced={gate}" in capsys.readouterr().out
+
+
+@pytest.fixture
+def champion(telco: Dataset, model_name: str) -> str:
+    """The tag of a good model of customers who are in no other table here."""
+    others = telco.take(slice(4000, None))
+    return save_artifact(
+        estimator=fit(CANDIDATES[0], others.X, others.y, 0),
+        threshold=0.3,
+        measured={},
+        name=f"{model_name}-champion",
+        attachments={FINGERPRINTS: fingerprints(others.X, others.ids).to_bytes()},
+    )
+
+
+def _of_a_bad_past(customers: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in which a third of the labels was wrong until lately."""
+    table = customers.head(PLENTY).assign(month=[str(number) for number in range(PLENTY)])
+    past = table.index < PLENTY * 0.8
+    return table.assign(Churn=np.where(past, _swapped(table["Churn"], 0.35), table["Churn"]))
+
+
+@pytest.mark.usefixtures("real_gates")
+def test_a_model_that_is_worse_than_the_champion_is_stopped(
+    *,
+    customers: pd.DataFrame,
+    champion: str,
+    gated: Callable[..., int],
+    model_name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    table = _of_a_bad_past(customers)
+    assert gated(table, "--time", "month", "--champion", champion) == 1
+    assert "stopped: Worse than the champion: on 393 customers" in _in_one_line(
+        capsys.readouterr().err
+    )
+    assert gated(table, "--time", "month") == 0
+    assert find_model(model_name).metadata["split"]["by"] == "time"
+    # Once a version is promoted, it need not be named.
+    name = champion.partition(":")[0]
+    promote(models_folder() / name, champion.partition(":")[2], by="", reason="")
+    assert gated(table, "--time", "month", "--name", name) == 1
+    assert "Worse than the champion" in _in_one_line(capsys.readouterr().err)
+    assert gated(table, "--time", "month", "--name", name, "--force") == 0
+    said = _in_one_line(capsys.readouterr().out)
+    assert "The champion is still served" in said
+    forced = find_model(f"{name}:latest")
+    assert f"churn model promote {forced.tag}" in said
+    assert forced.manifest.labels["forced"].split(",")[-1] == "champion"
+    assert find_model(name).tag == champion
+
+
+def test_a_model_as_good_as_the_champion_is_registered(
+    *,
+    customers: pd.DataFrame,
+    champion: str,
+    gated: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert gated(customers.head(PLENTY), "--champion", champion) == 0
+    assert "No worse than the champion: on 3" in _in_one_line(capsys.readouterr().out)
+
+
+def test_a_champion_of_which_nobody_knows_the_rows_is_not_compared_with(
+    table: Path, saved: str, model_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--data", table, "--name", model_name, "--model", "logistic")
+    assert _run(*arguments, "--champion", saved) == 0
+    assert "skipped: Not compared with the champion: nobody knows" in _in_one_line(
+        capsys.readouterr().out
+    )
+
+
+def test_a_champion_that_is_not_there_is_told_before_the_training(
+    table: Path, model_name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--data", table, "--name", model_name, "--champion", "nobody:x")
+    assert _run(*arguments) == 1
+    captured = capsys.readouterr()
+    assert "no model 'nobody:x'" in _in_one_line(captured.err)
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize("broken", ["file", "model"])
+def test_a_promoted_champion_that_cannot_be_loaded_is_told_of(
+    broken: str, table: Path, saved: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name, _, version = saved.partition(":")
+    promote(models_folder() / name, version, by="", reason="")
+    if broken == "file":
+        (models_folder() / name / ALIASES).write_text("{")
+    else:
+        _damaged(Path(bentoml.models.get(saved).path))
+    assert _run("--data", table, "--name", name, "--model", "logistic") == 0
+    assert "note: Not compared with the champion: " in capsys.readouterr().out
+    # A new one would not be served in its place, so a person must decide.
+    assert _run("--if-missing", "--data", table, "--name", name, "--model", "logistic") == 1
+    assert find_model(f"{name}:latest").tag != saved
+
+
+def test_what_a_model_was_trained_on_is_kept_with_it(
+    table: Path, model_name: str, small: Dataset
+) -> None:
+    assert _run("--data", table, "--name", model_name, "--model", "logistic") == 0
+    known = known_rows(find_model(model_name))
+    assert known is not None
+    assert seen(known, small.X, small.ids).sum() == 320
+
+
+# Before and after the training.
+
+
+def test_a_store_that_cannot_be_written_is_told_before_the_table_is_read(
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(registration, "models_folder", lambda: tmp_path / "file" / "models")
+    assert _run("--data", table) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(
+        r"error: The model store cannot be written \(.*file.*\); is BENTOML_HOME .*\n"
+        "No model was registered.\n",
+        captured.err,
+    )
+
+
+def test_sigterm_ends_the_training_as_ctrl_c_does(
+    table: Path,
+    saved: str,
+    store_files: StoreFiles,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ended(*_: object, **__: object) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before, handler = store_files(), signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("shutil.copytree", ended)
+    assert _run("--data", table, "--name", saved.partition(":")[0], "--model", "logistic") == 143
+    assert _in_one_line(capsys.readouterr().err) == "Terminated. No model was registered."
+    assert store_files() == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_table_is_read_from_standard_input(
+    raw: pd.DataFrame,
+    model_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    content = io.BytesIO(raw.to_csv(index=False).encode())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(content))
+    assert _run("--data", "-", "--name", model_name, "--model", "logistic") == 0
+    assert "400 rows, 25.5% left: standard input" in capsys.readouterr().out
+
+
+def test_a_folder_of_parquet_parts_is_read(
+    own: pd.DataFrame, model_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, part in enumerate((own.head(200), own.tail(200))):
+        part.to_parquet(tmp_path / f"{number}.parquet")
+    assert _run("--data", tmp_path, "--name", model_name, "--model", "logistic") == 0
+    assert "400 rows, 25.5% left" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS])
+def test_each_kind_that_is_offered_can_be_named(kind: str) -> None:
+    assert train_and_save._parser().parse_args(["--model", kind]).model == kind

@@ -18,6 +18,9 @@ import httpx2
 import psutil
 import pytest
 
+from churn_serving.learning.registration import save_artifact
+from churn_serving.model.aliases import ALIASES, promote
+from churn_serving.model.artifact import models_folder
 from churn_serving.revision import git_commit
 from deploy import bento as tool
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
@@ -115,6 +118,28 @@ def test_the_bento_of_a_model_that_is_named_holds_and_serves_that_one(
     # Where there is no checkout, the service reads the label.
     assert bento.info.labels["git_commit"] == git_commit(Path(bento.path)) == commit
     assert [str(model.tag) for model in bento.info.all_models] == [models["logistic"]]
+
+
+def test_the_bento_holds_the_champion_by_its_version(models: dict[str, str]) -> None:
+    name = models["logistic"].partition(":")[0]
+    newer = save_artifact(
+        estimator=bentoml.sklearn.load_model(models["logistic"]),
+        threshold=0.5,
+        measured={},
+        name=name,
+    )
+    held = [str(model.tag) for model in bentoml.get(tool.build(name)).info.all_models]
+    assert held == [newer]
+    version = models["logistic"].partition(":")[2]
+    promote(models_folder() / name, version, by="", reason="")
+    try:
+        bento = bentoml.get(tool.build(name))
+    finally:
+        (models_folder() / name / ALIASES).unlink()
+        bentoml.models.delete(newer)
+    assert [(str(model.tag), model.alias) for model in bento.info.all_models] == [
+        (models["logistic"], "churn_classifier")
+    ]
 
 
 def test_ending_the_tool_ends_the_server_it_tries_the_bento_with(

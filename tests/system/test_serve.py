@@ -17,6 +17,7 @@ import httpx2
 import psutil
 import pytest
 
+from churn_serving import cli
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.learning.registration import save_artifact
 from churn_serving.schema import Customer
@@ -159,7 +160,7 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
         return tag
 
     served = register()
-    env = {"CHURN_MODEL_TAG": "churn_reloaded:latest"}
+    env = {"CHURN_MODEL_TAG": "churn_reloaded"}
     with serving(TARGET, tmp_path / "log", env=env) as server:
         Path(bentoml.models.get(register()).path, "portable.npz").write_bytes(b"damaged")
         os.kill(server.pid, signal.SIGHUP)
@@ -169,6 +170,12 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_leaves_the_old_one(
         os.kill(server.pid, signal.SIGHUP)
         wait_for_line(server, "Reload: done")
         assert answering(server) == newest
+        # A champion is served, whatever is registered after it.
+        assert cli.main(["model", "promote", served]) == 0
+        assert register() != served
+        os.kill(server.pid, signal.SIGHUP)
+        wait_for_line(server, f"Reload: done, {served} is served by all workers")
+        assert answering(server) == served
         # ``serving`` ends it in the middle of the next one, and waits for that.
         os.kill(server.pid, signal.SIGHUP)
 
@@ -190,7 +197,7 @@ def serve_and_fail(*options: str, port: int = 0, **env: str) -> str:
 
 def test_a_start_without_a_model_says_which_command_to_run(tmp_path: Path) -> None:
     message = serve_and_fail(BENTOML_HOME=str(tmp_path))
-    assert "no model 'churn_classifier:latest'" in message
+    assert "no model 'churn_classifier'" in message
     assert "python train_and_save.py" in message
     assert "Traceback" not in message
 

@@ -41,7 +41,7 @@ _EXTRA_OF: Final = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="churn-serving")
 def churn() -> None:
-    """Look at, sign, register and convert the models of the churn service."""
+    """Look at, compare, promote, sign, register and convert the models of the churn service."""
 
 
 churn.add_command(model_commands)

@@ -59,8 +59,8 @@ def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> 
             "train one with: python train_and_save.py"
         )
     else:
-        table(("  tag", "estimator", "threshold", "state"), map(_row, found), fold="estimator")
-        say("* what name:latest means")
+        table(("   tag", "estimator", "threshold", "state"), map(_row, found), fold="estimator")
+        say("* what name:latest means, > the champion: what name alone means")
 
 
 def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
@@ -129,7 +129,11 @@ def _read(public_key: Path | None) -> PublicKey | None:
 
 def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
     """Describe a model of the store, also one that cannot be served."""
-    known: dict[str, Any] = {"tag": entry.tag, "latest": entry.is_latest}
+    known: dict[str, Any] = {
+        "tag": entry.tag,
+        "latest": entry.is_latest,
+        "champion": entry.is_champion,
+    }
     try:
         model = find_model(entry.tag, Trust(public_key=key, allow_pickle=True))
     except ModelError as error:
@@ -177,7 +181,8 @@ def _told(state: str, key: PublicKey | None) -> str:
 
 def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the cells of a model in the list, narrow enough for a terminal of 80 columns."""
-    tag = f"{'*' if model['latest'] else ' '} {model['tag']}"
+    marks = f"{'>' if model['champion'] else ' '}{'*' if model['latest'] else ' '}"
+    tag = f"{marks} {model['tag']}"
     if "signature" not in model:
         return tag, "", "", model["state"]
     pickled = " (pickle)" if model["state"] == "pickle" else ""

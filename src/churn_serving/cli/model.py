@@ -19,6 +19,7 @@ PUBLIC_KEY_VARIABLE: Final = "CHURN_MODEL_PUBLIC_KEY_FILE"
 ALLOW_PICKLE_VARIABLE: Final = "CHURN_ALLOW_PICKLE"
 
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?")
+_MAX_REASON: Final = 500
 _FILE: Final = click.Path(path_type=Path)
 
 
@@ -37,11 +38,17 @@ def _labels(
     return {key: value for key, _, value in pairs}
 
 
+def _reason(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    if len(value) > _MAX_REASON or not value.isprintable():
+        raise click.BadParameter(f"expected one line of up to {_MAX_REASON} characters")
+    return value
+
+
 def _tag(*, required: bool = False) -> Callable[[Any], Any]:
     """Declare the TAG argument; a service's environment names its model."""
     if required:
         return click.argument("tag", required=True)
-    return click.argument("tag", envvar=TAG_VARIABLE, default="churn_classifier:latest")
+    return click.argument("tag", envvar=TAG_VARIABLE, default="churn_classifier")
 
 
 def _examples(*lines: str) -> str:
@@ -78,12 +85,21 @@ _SIGN_KEY = click.option(
 )
 
 
+_REASON = click.option(
+    "--reason",
+    default="",
+    callback=_reason,
+    metavar="TEXT",
+    help="Kept in the history, for those who ask why.",
+)
+
+
 @click.group("model")
 def model_commands() -> None:
-    """Look at, sign, register and convert models.
+    """Look at, compare, promote, sign, register and convert models.
 
-    A TAG is name:version; name alone, or name:latest, means the newest version. BENTOML_HOME
-    chooses the model store.
+    A TAG is name:version. name:champion is the version that was promoted, name:latest the newest,
+    and name alone the champion, or else the latest. BENTOML_HOME chooses the model store.
     """
 
 
@@ -143,6 +159,94 @@ def verify(tag: str, public_key: Path | None, *, allow_pickle: bool) -> None:
     from churn_serving.cli import inspection  # noqa: PLC0415 - likewise
 
     inspection.verify_model(tag, public_key, allow_pickle=allow_pickle)
+
+
+@model_commands.command(
+    epilog=_examples(
+        "churn model compare churn_classifier:latest churn_classifier --data march.csv",
+        "churn model compare churn_classifier:latest other:v2 --data march.csv --json",
+    )
+)
+@click.argument("a")
+@click.argument("b")
+@click.option(
+    "--data",
+    type=_FILE,
+    required=True,
+    metavar="TABLE",
+    help="Compare them on this table (as for training); customers whom one of them was trained on "
+    "are left out.",
+)
+@_PUBLIC_KEY
+@_ALLOW_PICKLE
+@_JSON
+def compare(**options: Any) -> None:  # noqa: ANN401 - click checked their types
+    """Tell which of two models is better.
+
+    Both are measured on the same customers, whom neither was trained on. The intervals are those
+    of the difference, customer by customer.
+    """
+    from churn_serving.cli import championship  # noqa: PLC0415 - likewise
+
+    championship.compare_models(**options)
+
+
+@model_commands.command(
+    epilog=_examples(
+        "churn model promote churn_classifier:latest",
+        "churn model promote churn_classifier:pjvavrxjykfbyax4 --reason ticket-17",
+    )
+)
+@_tag(required=True)
+@_REASON
+@_PUBLIC_KEY
+@_ALLOW_PICKLE
+def promote(**options: Any) -> None:  # noqa: ANN401 - click checked their types
+    """Make a model the champion of its name, to be served.
+
+    It is loaded first, as serving would. A service takes it at its next start, or at SIGHUP.
+    """
+    from churn_serving.cli import championship  # noqa: PLC0415 - likewise
+
+    championship.promote_model(**options)
+
+
+@model_commands.command(
+    epilog=_examples(
+        "churn model rollback churn_classifier",
+        "churn model rollback churn_classifier --reason alerts",
+    )
+)
+@click.argument("name", callback=_name)
+@_REASON
+@_PUBLIC_KEY
+@_ALLOW_PICKLE
+def rollback(**options: Any) -> None:  # noqa: ANN401 - click checked their types
+    """Make the champion before this one the champion again.
+
+    A second rollback goes back one further.
+    """
+    from churn_serving.cli import championship  # noqa: PLC0415 - likewise
+
+    championship.roll_back_model(**options)
+
+
+@model_commands.command(
+    epilog=_examples(
+        "churn model history churn_classifier",
+        "churn model history churn_classifier --json",
+    )
+)
+@click.argument("name", callback=_name)
+@_JSON
+def history(name: str, *, as_json: bool) -> None:
+    """Show which versions were the champion, and why.
+
+    Each change has the time, in UTC, and the user who decided it.
+    """
+    from churn_serving.cli import championship  # noqa: PLC0415 - likewise
+
+    championship.show_history(name, as_json=as_json)
 
 
 @model_commands.command(

@@ -23,7 +23,8 @@ from churn_serving.learning.compiling.boosters import SUFFIXES
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.learning.training import measure
-from churn_serving.model.artifact import MODEL_NAME
+from churn_serving.model.aliases import read_aliases
+from churn_serving.model.artifact import MODEL_NAME, models_folder
 from churn_serving.model.signature import read_private_key
 
 if TYPE_CHECKING:
@@ -130,9 +131,13 @@ def measured_on(
 
 def say_registered(tag: str) -> None:
     """Tell the tag of a new model, and how to serve it."""
-    newest = tag.partition(":")[0] == MODEL_NAME
+    name = tag.partition(":")[0]
     say(f"Registered {tag}.")
-    say(f"Serve it with: {'make serve' if newest else f'make serve CHURN_MODEL_TAG={tag}'}")
+    if read_aliases(models_folder() / name).champion is not None:
+        say(f"The champion is still served; serve this one with: churn model promote {tag}")
+        return
+    served = name == MODEL_NAME
+    say(f"Serve it with: {'make serve' if served else f'make serve CHURN_MODEL_TAG={tag}'}")
 
 
 @contextmanager

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from churn_serving.errors import ModelNotFoundError
+from churn_serving.errors import ModelCorruptedError, ModelNotFoundError
+from churn_serving.model.aliases import CHAMPION, LATEST, read_aliases
 
 __all__ = ["Entry", "entries", "find_entry"]
 
-_LATEST: Final = "latest"
 _MODEL_YAML: Final = "model.yaml"
 
 
@@ -23,11 +23,13 @@ class Entry:
         tag: ``name:version``.
         folder: Where its files are.
         is_latest: Whether ``name:latest`` means it.
+        is_champion: Whether ``name:champion`` means it.
     """
 
     tag: str
     folder: Path
     is_latest: bool
+    is_champion: bool
 
 
 def entries(name: str | None = None) -> list[Entry]:
@@ -47,7 +49,7 @@ def entries(name: str | None = None) -> list[Entry]:
 
 
 def find_entry(tag: str) -> Entry:
-    """Return the folder of a model, whatever wrote it; without a version, of the newest.
+    """Return the folder of a model, whatever wrote it; without a version, of the one served.
 
     Raises:
         ModelNotFoundError: There is none.
@@ -55,7 +57,11 @@ def find_entry(tag: str) -> Entry:
     """
     name, _, version = tag.partition(":")
     found = entries(name)
-    if version in ("", _LATEST):
+    if version in {"", LATEST, CHAMPION}:
+        if version != LATEST and any(entry.is_champion for entry in found):
+            found = [entry for entry in found if entry.is_champion]
+        elif version == CHAMPION:
+            found = []
         found.sort(key=lambda entry: not entry.is_latest)  # it may be missing
     else:
         found = [entry for entry in found if entry.tag == tag]
@@ -68,13 +74,22 @@ def find_entry(tag: str) -> Entry:
 
 def _versions(folder: Path) -> list[Entry]:
     try:
-        latest = (folder / _LATEST).read_text(encoding="utf-8").strip()
+        latest = (folder / LATEST).read_text(encoding="utf-8").strip()
     except OSError:
         latest = ""
+    try:
+        champion = read_aliases(folder).champion
+    except (ModelCorruptedError, OSError):
+        champion = None  # it is told where it matters
     versions = [version for version in folder.iterdir() if version.is_dir()]
     versions.sort(key=_saved_at, reverse=True)
     return [
-        Entry(tag=f"{folder.name}:{version.name}", folder=version, is_latest=version.name == latest)
+        Entry(
+            tag=f"{folder.name}:{version.name}",
+            folder=version,
+            is_latest=version.name == latest,
+            is_champion=version.name == champion,
+        )
         for version in versions
     ]
 

@@ -357,6 +357,8 @@ class BatchingRunner:
                 await self._blame(jobs[0])
                 return
             for job in jobs:
+                # That it takes longer now says nothing of how well the model's time is foreseen.
+                job.foreseen = 0.0
                 if self.breaker.state is OPEN:
                     _settle(job, self.breaker.refusal())
                 elif not job.answer.done():

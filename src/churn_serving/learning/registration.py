@@ -9,7 +9,11 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import platform
-from contextlib import suppress
+import secrets
+import shutil
+import tempfile
+import time
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,7 +24,7 @@ import joblib
 import numpy as np
 from bentoml.types import ModelSignature
 
-from churn_serving.errors import UnsupportedEstimatorError
+from churn_serving.errors import ModelStoreError, UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.features.rows import verification_matrix
 from churn_serving.learning.compile import (
@@ -30,7 +34,14 @@ from churn_serving.learning.compile import (
     reference_probabilities,
 )
 from churn_serving.model import signature
-from churn_serving.model.artifact import MODEL_NAME, PICKLE, Trust, load_artifact
+from churn_serving.model.aliases import LATEST, locked, replace_file
+from churn_serving.model.artifact import (
+    MODEL_NAME,
+    PICKLE,
+    Trust,
+    load_from,
+    models_folder,
+)
 from churn_serving.model.npz import write_arrays
 from churn_serving.model.portable import (
     ARRAYS,
@@ -44,11 +55,11 @@ from churn_serving.model.portable import (
 from churn_serving.revision import git_commit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from churn_serving.features.columns import FloatArray
 
-__all__ = ["SCALER", "save_artifact", "save_booster"]
+__all__ = ["SCALER", "require_writable_store", "save_artifact", "save_booster"]
 
 SCALER: Final = "scaler"
 """Under which name the scaler is a custom object of BentoML's model."""
@@ -58,6 +69,12 @@ TASK: Final = "binary classification: P(customer leaves)"
 _CUSTOM_OBJECTS: Final = "custom_objects.pkl"
 _SHOWN: Final = ("task", "framework", "estimator", "trained_at", "decision_threshold")
 _LIBRARIES: Final = ("bentoml", "joblib", "numpy", "scikit-learn", "scipy")
+
+_UNFINISHED: Final = "saving-"
+"""How the folder begins in which a model is built, outside of the store."""
+
+_FORGOTTEN_SECONDS: Final = 3600
+"""No save takes so long: whoever began it was killed."""
 
 
 class _Framework(NamedTuple):
@@ -232,44 +249,100 @@ def _register(
     batchable = ModelSignature(batchable=True, batch_dim=(0, 0))
     methods = ("predict", "predict_proba") if framework is _SKLEARN else ("predict",)
     tag = bentoml.Tag.from_str(name).make_new_version()
-    try:
-        with bentoml.models.create(
-            tag,
-            module=framework.module,
-            api_version=framework.api_version,
-            signatures=dict.fromkeys(methods, batchable),
-            labels=dict(labels or {}),
-            custom_objects=custom_objects,
-            # Of what BentoML shows, the least: it reads this with each look at the model.
-            metadata={key: metadata[key] for key in _SHOWN},
-            context=bentoml.models.ModelContext(
-                framework_name=framework.name,
-                framework_versions={framework.library: version},
-            ),
-        ) as model:
-            files = {framework.file: content, ARRAYS: arrays, **(attachments or {})}
-            if custom_objects:  # BentoML writes them when this block is left
-                files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
-            manifest = Manifest(
-                tag=str(tag),
-                threshold=threshold,
-                columns=COLUMN_NAMES,
-                files={file: describe(each) for file, each in files.items()},
-                model=compiled.model if compiled else Pickled(),
-                labels=dict(labels or {}),
-                metadata=metadata | _checksums(files),
-                sections=dict(sections or {}),
-            )
-            written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
-            if private_key is not None:
-                written[SIGNATURE] = signature.sign(private_key, written[MANIFEST])
-            _write(Path(model.path), written)
-        load_artifact(str(tag), Trust(allow_pickle=True))
-    # BentoML copies file by file into the store, and leaves half a model there on Ctrl-C.
-    except BaseException:
-        _discard(tag)
-        raise
+    model = bentoml.Model.create(
+        tag,
+        module=framework.module,
+        api_version=framework.api_version,
+        signatures=dict.fromkeys(methods, batchable),
+        labels=dict(labels or {}),
+        custom_objects=custom_objects,
+        # Every process of a service reads BentoML's own file, too, and believes nothing in it.
+        metadata={key: metadata[key] for key in _SHOWN},
+        context=bentoml.models.ModelContext(
+            framework_name=framework.name,
+            framework_versions={framework.library: version},
+        ),
+    )
+    files = {framework.file: content, ARRAYS: arrays, **(attachments or {})}
+    if custom_objects:  # as BentoML writes them, below
+        files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
+    manifest = Manifest(
+        tag=str(tag),
+        threshold=threshold,
+        columns=COLUMN_NAMES,
+        files={file: describe(each) for file, each in files.items()},
+        model=compiled.model if compiled else Pickled(),
+        labels=dict(labels or {}),
+        metadata=metadata | _checksums(files),
+        sections=dict(sections or {}),
+    )
+    written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
+    if private_key is not None:
+        written[SIGNATURE] = signature.sign(private_key, written[MANIFEST])
+    _write(Path(model.path), written)
+    model.flush()  # type: ignore[no-untyped-call]  # BentoML gives it no type
+    with _unfinished() as folder:
+        shutil.copytree(model.path, folder, dirs_exist_ok=True)
+        load_from(folder, str(tag), Trust(allow_pickle=True))
+        _publish(folder, tag)
     return str(tag)
+
+
+def require_writable_store(name: str = MODEL_NAME) -> None:
+    """Find out whether a model of this name could be saved, before it is trained.
+
+    Raises:
+        ModelStoreError: It could not; the sentence says why.
+    """
+    try:
+        models = models_folder()
+        models.mkdir(parents=True, exist_ok=True)
+        for folder in (models, models / name):
+            if folder.exists():
+                with tempfile.TemporaryFile(dir=folder) as file:
+                    file.write(b"?")
+        with _unfinished():
+            pass
+    except OSError as error:
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error
+        raise ModelStoreError(
+            f"The model store cannot be written ({reason}); "
+            "is BENTOML_HOME a folder of this user, and is there room?"
+        ) from error
+
+
+@contextmanager
+def _unfinished() -> Iterator[Path]:
+    """Lend a folder on the store's file system in which nobody looks for models."""
+    models = models_folder()
+    models.mkdir(parents=True, exist_ok=True)
+    home = models.resolve().parent
+    if home.stat().st_dev != models.stat().st_dev:
+        home = models  # BentoML finds no version in it, since it holds no folder
+    for left in home.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError):  # somebody else's sweep was quicker
+            if time.time() - left.stat().st_mtime > _FORGOTTEN_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+    folder = home / f"{_UNFINISHED}{secrets.token_hex(8)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _publish(folder: Path, tag: bentoml.Tag) -> None:
+    """Put a finished model into the store, where it appears as a whole, and make it the latest."""
+    versions = models_folder() / tag.name
+    version = str(tag.version)
+    versions.mkdir(exist_ok=True)
+    with locked(versions):
+        folder.rename(versions / version)
+        try:
+            replace_file(versions / LATEST, version.encode())
+        except BaseException:
+            (versions / version).rename(folder)
+            raise
 
 
 def _pickled(estimator: object) -> bytes:
@@ -291,9 +364,3 @@ def _checksums(files: Mapping[str, bytes]) -> dict[str, str]:
         for file, key in ((PICKLE, "model_sha256"), (_CUSTOM_OBJECTS, "scaler_sha256"))
         if file in files
     }
-
-
-def _discard(tag: bentoml.Tag) -> None:
-    """Remove what a save that did not end well left in the store."""
-    with suppress(bentoml.exceptions.NotFound):  # nothing was copied yet
-        bentoml.models.delete(tag)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 from churn_serving.errors import (
     ModelCorruptedError,
@@ -29,6 +30,7 @@ from churn_serving.errors import (
 )
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.model import portable
+from churn_serving.model.aliases import CHAMPION, LATEST, read_aliases
 from churn_serving.model.portable import ARRAYS, MANIFEST, SIGNATURE, Manifest, Members
 from churn_serving.model.scoring import EstimatorScorer, make_scorer, verify
 
@@ -48,6 +50,9 @@ __all__ = [
     "check_model",
     "find_model",
     "load_artifact",
+    "load_from",
+    "models_folder",
+    "resolve",
 ]
 
 MODEL_NAME: Final = "churn_classifier"
@@ -127,12 +132,18 @@ class Artifact(RegisteredModel):
 def find_model(tag: str, trust: Trust = Trust()) -> RegisteredModel:
     """Find an intact model in the store: its signature, its checksums, its columns.
 
-    Inside a built Bento, ``name:latest`` is an alias of the version the Bento was built with.
+    Args:
+        tag: As ``resolve`` reads it.
+        trust: Whose models are taken.
 
     Raises:
         ModelError: The store has no such model, or none that can be served; see its kinds.
     """
-    model = _registered(tag, trust)
+    return _intact(*_folder(tag), trust)
+
+
+def _intact(folder: Path, tag: str, trust: Trust) -> RegisteredModel:
+    model = _registered(folder, tag, trust)
     try:
         for name, recorded in model.manifest.files.items():
             portable.check_file(model.folder / name, recorded)
@@ -149,7 +160,21 @@ def load_artifact(tag: str, trust: Trust = Trust()) -> Artifact:
     Raises:
         ModelError: The store has no such model, or none that can be served; see its kinds.
     """
-    model = find_model(tag, trust)
+    return load_from(*_folder(tag), trust)
+
+
+def load_from(folder: Path, tag: str, trust: Trust = Trust()) -> Artifact:
+    """Verify and load a model whose files are in a folder, in the store or not yet.
+
+    Args:
+        folder: Where its files are.
+        tag: ``name:version``, which its manifest must say, too.
+        trust: Whose models are taken.
+
+    Raises:
+        ModelError: It cannot be served; see its kinds.
+    """
+    model = _intact(folder, tag, trust)
     manifest = model.manifest
     try:
         content = portable.read_recorded(model.folder, ARRAYS, manifest.files)
@@ -185,8 +210,54 @@ def check_model(tag: str, trust: Trust = Trust()) -> RegisteredModel:
     return model if model.is_pickled else load_artifact(model.tag, trust)
 
 
-def _registered(tag: str, trust: Trust) -> RegisteredModel:
-    folder, tag = _folder(tag)
+def models_folder() -> Path:
+    """Return the folder of BentoML's store that holds a folder for each name of a model."""
+    return Path(BentoMLContainer.model_store_dir.get())
+
+
+def resolve(tag: str) -> str:
+    """Return the tag with a version, or with ``latest``.
+
+    ``name:version`` is that version and ``name:latest`` the one that was saved last.
+    ``name:champion`` is the one that was promoted, and so is ``name``; if none was, ``name`` is the
+    latest. Inside a built Bento each of them but the first means the Bento's model.
+
+    Raises:
+        ModelNotFoundError: No version of the name was ever promoted.
+        ModelCorruptedError: What says which one was is damaged.
+        ModelStoreError: The store cannot be read.
+    """
+    name, _, version = tag.partition(":")
+    if version not in {"", CHAMPION, LATEST}:
+        return tag
+    if (packed := _packed(name)) is not None:
+        return packed
+    if version != LATEST:
+        try:
+            champion = read_aliases(models_folder() / name).champion
+        except OSError as error:
+            raise _unreadable(error) from error
+        if champion is not None:
+            return f"{name}:{champion}"
+        if version == CHAMPION:
+            raise ModelNotFoundError(
+                f"No version of '{name}' was promoted to be its champion; promote one with: "
+                f"churn model promote {name}:VERSION"
+            )
+    return f"{name}:{LATEST}"
+
+
+def _packed(name: str) -> str | None:
+    """Return the tag of the model that this Bento was built with, if the name means it."""
+    for alias, packed in BentoMLContainer.model_aliases.get().items():
+        theirs, _, version = str(packed).partition(":")
+        # In the project's folder, bentofile.yaml itself is read: it names no version.
+        if version not in {"", LATEST} and name in {alias.partition(":")[0], theirs}:
+            return str(packed)
+    return None
+
+
+def _registered(folder: Path, tag: str, trust: Trust) -> RegisteredModel:
     try:
         content = portable.read_file(folder / MANIFEST)
     except FileNotFoundError:
@@ -221,12 +292,11 @@ def _registered(tag: str, trust: Trust) -> RegisteredModel:
 
 def _folder(tag: str) -> tuple[Path, str]:
     """Return where the files of a model are, and its full tag."""
+    resolved = resolve(tag)
     try:
-        model = bentoml.models.get(tag)
+        model = bentoml.models.get(resolved)
     except bentoml.exceptions.NotFound:
-        raise ModelNotFoundError(
-            f"The model store has no model '{tag}'; train one with: python train_and_save.py"
-        ) from None
+        raise _not_found(tag, resolved) from None
     except OSError as error:
         raise _unreadable(error) from error
     # BentoML reads its model.yaml without looking what it is, so this can be any exception.
@@ -243,7 +313,21 @@ def _folder(tag: str) -> tuple[Path, str]:
             f"In the place of the model '{place}' the store has another one, '{its_tag[:80]}'; "
             f"{TRAIN}"
         )
+    # BentoML takes the beginning of a version for it: right for a person, not for an alias.
+    if resolved not in {tag, f"{model.tag.name}:{LATEST}", its_tag}:
+        raise _not_found(tag, resolved)
     return folder, its_tag
+
+
+def _not_found(tag: str, resolved: str) -> ModelNotFoundError:
+    if resolved in {tag, f"{tag}:{LATEST}"}:
+        return ModelNotFoundError(
+            f"The model store has no model '{tag}'; train one with: python train_and_save.py"
+        )
+    return ModelNotFoundError(
+        f"The model store no longer has '{resolved}', which '{tag}' means; promote another version "
+        "with: churn model promote TAG"
+    )
 
 
 def _unreadable(error: OSError) -> ModelStoreError:

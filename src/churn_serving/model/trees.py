@@ -32,7 +32,7 @@ _LANES: Final = 16_384
 """Rows times trees that are walked at once: their arrays stay in the processor's caches."""
 _ROWS: Final = 2048
 _CACHE_BYTES: Final = 2**18
-_STEPS: Final = 4
+_STEPS: Final = 6
 """Levels that are walked before those that have arrived are left out: looking costs time, too."""
 _BIT_LENGTH: Final = bytes(number.bit_length() for number in range(256))
 
@@ -334,7 +334,7 @@ class WalkSum:
                 right = ~(values <= self._number.take(node, mode="clip"))
                 if (missing_left := self._missing_left) is not None:
                     right &= ~(np.isnan(values) & missing_left.take(node, mode="clip"))
-                node = self._left.take(node, mode="clip") + right
+                node = np.add(self._left.take(node, mode="clip"), right, dtype=np.intp)
             walking = node != before
             leaves[lane[~walking]] = node[~walking]
             lane, begin, node = lane[walking], begin[walking], node[walking]

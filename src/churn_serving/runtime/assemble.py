@@ -19,7 +19,7 @@ from churn_serving.cpus import available_cpus
 from churn_serving.errors import RunnerUnreachableError, SettingsError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
-from churn_serving.model.artifact import Trust, find_model, load_artifact
+from churn_serving.model.artifact import Trust, find_model, load_from
 from churn_serving.revision import git_commit
 from churn_serving.runtime.addresses import refuse_requests, require_unix_socket
 from churn_serving.runtime.connections import running_server, stop_last
@@ -77,7 +77,8 @@ class Runtime:
         Raises:
             ModelError: It is gone, damaged, or not to be trusted.
         """
-        return load_artifact(self.model.tag, self.trust)
+        # From where it was found: to look it up again takes as long as to load it.
+        return load_from(self.model.folder, self.model.tag, self.trust)
 
     def embedded_runner(self) -> Runner:
         """Load the model into a runner in this process."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from bentoml.exceptions import BentoMLException
 
 from churn_serving.errors import ChurnServingError
-from churn_serving.model.artifact import check_model
 from churn_serving.runtime.addresses import expect_unix_socket
 from churn_serving.runtime.reload import RollingReload
 from churn_serving.telemetry.log import configure_logging
@@ -69,7 +68,8 @@ def _try_the_model(runtime: Runtime) -> None:
             "file can run code in this service",
             runtime.model.tag,
         )
-    check_model(runtime.model.tag, runtime.trust)
+    else:  # scikit-learn would stay in this process's memory
+        runtime.load()
 
 
 def _replace_dead_workers_sooner() -> None:

@@ -11,7 +11,6 @@ Before each call it reads what to do from the JSON file that ``CHAOS_FAULTS`` na
 from __future__ import annotations
 
 import json
-import operator
 import os
 import random
 import sys
@@ -23,7 +22,8 @@ import cloudpickle
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from churn_serving.features.rows import verification_matrix
 from churn_serving.learning.registration import save_artifact
@@ -31,7 +31,7 @@ from churn_serving.learning.registration import save_artifact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FAULTS", "REST", "BrokenPickle", "Faults", "register_models"]
+__all__ = ["FAULTS", "REST", "Faults", "register_models"]
 
 FAULTS: Final = "CHAOS_FAULTS"
 REST: Final = 0.002
@@ -64,8 +64,13 @@ class Faults:
 class FaultyModel(BaseEstimator):  # type: ignore[misc] # scikit-learn ships no types
     """Everybody's churn probability is 0.25, unless the file says otherwise."""
 
+    classes_ = (0, 1)
+
     def predict_proba(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the probabilities, shape ``(n, 2)``."""
+        answer = np.tile((0.75, 0.25), (len(X), 1))
+        if "CHAOS_FAULTS" not in os.environ:  # it is being registered
+            return answer
         path = Path(os.environ["CHAOS_FAULTS"])
         faults = json.loads(path.read_text())
         if random.random() < faults.get("raise_share", 0):  # noqa: S311 - nobody's secret
@@ -75,10 +80,10 @@ class FaultyModel(BaseEstimator):  # type: ignore[misc] # scikit-learn ships no 
                 print(len(X), file=sizes)
             raise ValueError("A poisoned customer was injected.")
         time.sleep(max(faults["sleep"], faults.get("hang_until", 0) - time.time()))
-        return np.tile((0.75, 0.25), (len(X), 1))
+        return answer
 
 
-class ByValue(BaseEstimator):  # type: ignore[misc] # likewise
+class ByValue(FaultyModel):
     """Is pickled as what it holds, the class included: the server cannot import this module."""
 
     def __init__(self, content: object) -> None:
@@ -88,34 +93,42 @@ class ByValue(BaseEstimator):  # type: ignore[misc] # likewise
         return cloudpickle.loads, (cloudpickle.dumps(self.content),)
 
 
-class BrokenPickle(BaseEstimator):  # type: ignore[misc] # likewise
-    """Can be registered, and never be unpickled."""
+def _revive() -> FaultyModel:
+    if "CHAOS_FAULTS" in os.environ:
+        raise ZeroDivisionError("A broken pickle was injected.")
+    return FaultyModel()
+
+
+class Broken:
+    """Can be unpickled where it is registered, and by no server."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return operator.truediv, (1, 0)
+        return _revive, ()
 
 
 def register_models() -> dict[str, str]:
-    """Register a healthy, a faulty and a broken model; return their tags by these names."""
+    """Register a healthy, a faulty and a broken model; return their tags by these names.
+
+    The last two are unpickled by the server, which must be allowed to: arrays have no faults.
+    """
     X = verification_matrix()
-    scaler = StandardScaler().fit(X)
-    healthy = LogisticRegression().fit(scaler.transform(X), X[:, 0] < np.median(X[:, 0]))
+    healthy = make_pipeline(StandardScaler(), LogisticRegression())
+    healthy.fit(X, X[:, 0] < np.median(X[:, 0]))
     this = sys.modules[__name__]
     cloudpickle.register_pickle_by_value(this)
     try:
         return {
             name: save_artifact(
                 estimator=estimator,
-                scaler=scaler,
                 threshold=0.5,
                 measured={},
                 name=f"chaos_{name}",
+                allow_pickle=True,
             )
-            for name, estimator, scaler in [
-                ("healthy", healthy, scaler),
-                # Its own scaler leaves the customers as they are.
-                ("faulty", ByValue(FaultyModel()), FunctionTransformer()),
-                ("broken", BrokenPickle(), FunctionTransformer()),
+            for name, estimator in [
+                ("healthy", healthy),
+                ("faulty", ByValue(FaultyModel())),
+                ("broken", ByValue(Broken())),
             ]
         }
     finally:

@@ -70,6 +70,7 @@ class Stage:
             FAULTS: str(self.folder / "faults.json"),
             "CHURN_MODEL_TAG": self.models[model],
             "CHURN_WORKERS": "1",
+            "CHURN_ALLOW_PICKLE": "true",
             # Only the scenario that stops servers under load has to wait for it.
             "CHURN_DRAIN_DELAY_SECONDS": "0",
             **{f"CHURN_{name.upper()}": str(value) for name, value in settings.items()},

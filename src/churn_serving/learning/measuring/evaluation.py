@@ -17,15 +17,19 @@ from churn_serving.learning.measuring.resampling import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from churn_serving.features.columns import FloatArray
     from churn_serving.learning.dataset import Labels
     from churn_serving.learning.splits import Indices
 
 __all__ = [
+    "COMPARED",
     "LIFT_SHARES",
     "METRICS",
     "best_threshold",
     "curves",
+    "differences",
     "evaluate",
     "log_losses",
     "measure",
@@ -34,6 +38,9 @@ __all__ = [
 
 METRICS: Final = ("auc", "pr_auc", "log_loss", "brier")
 """What needs no threshold; measured in each fold, too."""
+
+COMPARED: Final = ("auc", "log_loss", "brier")
+"""What two models are compared by."""
 
 LIFT_SHARES: Final = {"lift_5": 0.05, "lift_10": 0.10, "lift_20": 0.20}
 """The share of customers whom one can contact."""
@@ -90,6 +97,48 @@ def evaluate(
     batches = [
         figures(coarse, counts)
         for (counts,) in resamples([coarse], customers, samples=samples, seed=seed)
+    ]
+    return {
+        name: interval(float(value[0]), np.concatenate([batch[name] for batch in batches]))
+        for name, value in values.items()
+    }
+
+
+def differences(
+    y: Labels,
+    probabilities: FloatArray,
+    others: FloatArray,
+    customers: Indices,
+    *,
+    samples: int,
+    seed: int,
+) -> dict[str, Estimate]:
+    """Return how far two models' figures are apart, in ``COMPARED``, each with its interval.
+
+    Both are measured on the same resamples: what is hard for both does not count.
+
+    Args:
+        y: The labels, shape ``(n,)``.
+        probabilities: What the first one says, shape ``(n,)``.
+        others: What the second one says, shape ``(n,)``.
+        customers: The customer of each row, numbered from 0 on.
+        samples: How many resamples the intervals are made of.
+        seed: Decides the resamples.
+    """
+
+    def figures(cells: Sequence[Cells], counts: Sequence[Counts]) -> dict[str, FloatArray]:
+        one, other = (
+            _ranking(each) | _losses(table, y, said, each)
+            for table, said, each in zip(cells, (probabilities, others), counts, strict=True)
+        )
+        return {name: one[name] - other[name] for name in COMPARED}
+
+    exact = [cells_of(y, said) for said in (probabilities, others)]
+    coarse = [cells_of(y, said, MAX_SCORES) for said in (probabilities, others)]
+    values = figures(exact, [table.counts for table in exact])
+    batches = [
+        figures(coarse, counts)
+        for counts in resamples(coarse, customers, samples=samples, seed=seed)
     ]
     return {
         name: interval(float(value[0]), np.concatenate([batch[name] for batch in batches]))

@@ -59,7 +59,7 @@ def broken_files(stage: Stage) -> Report:
 def _damaged(stage: Stage, report: Report) -> str:
     name, _, version = stage.models["faulty"].partition(":")
     folder = stage.home / "models" / name / version
-    files = ["saved_model.pkl"] if stage.quick else ["saved_model.pkl", "custom_objects.pkl"]
+    files = ["saved_model.pkl"] if stage.quick else ["saved_model.pkl", "portable.npz"]
     messages = []
     for file in files:
         path = folder / file
