@@ -26,6 +26,7 @@ from churn_serving.errors import (
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.learning import registration
 from churn_serving.learning.registration import save_artifact, save_booster
+from churn_serving.model import artifact
 from churn_serving.model.artifact import MODEL_NAME, Trust, find_model, load_artifact
 
 if TYPE_CHECKING:
@@ -261,3 +262,19 @@ def test_a_booster_is_registered_from_its_file_and_bentoml_loads_it_again(
     np.testing.assert_array_equal(again.predict(matrix(X)), expected)
     versions = find_model(tag).metadata["library_versions"]
     assert versions[library] == importlib.import_module(library).__version__
+
+
+@pytest.mark.parametrize("look_up", [find_model, load_artifact])
+def test_a_pickled_model_is_refused_where_scikit_learn_is_not_installed(
+    look_up: Callable[[str, Trust], object],
+    logistic: Fitted,
+    model_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    neighbours = KNeighborsClassifier().fit(logistic.X[:99], np.arange(99) % 2)
+    tag = save_artifact(
+        estimator=neighbours, threshold=0.5, measured={}, name=model_name, allow_pickle=True
+    )
+    monkeypatch.setattr(artifact, "find_spec", lambda _: None)
+    with pytest.raises(ModelPickledError, match="make image SKLEARN=1"):
+        look_up(tag, Trust(allow_pickle=True))

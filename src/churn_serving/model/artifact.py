@@ -7,10 +7,10 @@ Nothing is believed but its manifest, and nothing is unpickled, unless that was 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import io
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -183,7 +183,7 @@ def load_from(folder: Path, tag: str, trust: Trust = Trust()) -> Artifact:
             scorer: Scorer = make_scorer(manifest.model, arrays, len(COLUMN_NAMES))
         else:
             content = portable.read_recorded(model.folder, PICKLE, manifest.files)
-            scorer = _unpickled(model.tag, content)
+            scorer = _unpickled(content)
         verify(scorer, manifest.model, arrays)
     except ValueError as error:
         raise _refusal(model.tag, error) from None
@@ -287,6 +287,11 @@ def _registered(folder: Path, tag: str, trust: Trust) -> RegisteredModel:
             "allow that with CHURN_ALLOW_PICKLE=true where scikit-learn is installed, or register "
             "a kind of model that can be compiled (churn model register --help)"
         )
+    if model.is_pickled and find_spec("sklearn") is None:
+        raise ModelPickledError(
+            f"The model '{tag}' needs scikit-learn, which is not installed here; "
+            "build the image with: make image SKLEARN=1"
+        )
     return model
 
 
@@ -305,25 +310,18 @@ def _folder(tag: str) -> tuple[Path, str]:
         raise ModelCorruptedError(
             f"The model '{tag}' is not as it was registered ({reason}); {TRAIN}"
         ) from error
-    found = str(model.tag)
-    # BentoML takes the beginning of a version for it: right for a person, not for an alias.
-    if resolved not in {tag, f"{model.tag.name}:{LATEST}", found}:
-        raise _not_found(tag, resolved)
-    _require_asked(resolved, found)
-    return Path(model.path), found
-
-
-def _require_asked(tag: str, found: str) -> None:
-    """Refuse a model whose whole folder was put in the place of another one's.
-
-    BentoML believes the tag in ``model.yaml``, which is not signed.
-    """
-    name, _, version = tag.partition(":")
-    its_name, _, its_version = found.partition(":")
-    if its_name != name or not (version == LATEST or its_version.startswith(version)):
+    folder, its_tag = Path(model.path), str(model.tag)
+    # BentoML believes the tag in model.yaml, which is not signed; what was looked up is the folder.
+    place = f"{folder.parent.name}:{folder.name}"
+    if place != its_tag:
         raise ModelUntrustedError(
-            f"In the place of the model '{tag}' the store has another one, '{found[:80]}'; {TRAIN}"
+            f"In the place of the model '{place}' the store has another one, '{its_tag[:80]}'; "
+            f"{TRAIN}"
         )
+    # BentoML takes the beginning of a version for it: right for a person, not for an alias.
+    if resolved not in {tag, f"{model.tag.name}:{LATEST}", its_tag}:
+        raise _not_found(tag, resolved)
+    return folder, its_tag
 
 
 def _not_found(tag: str, resolved: str) -> ModelNotFoundError:
@@ -412,16 +410,10 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
 
-def _unpickled(tag: str, content: bytes) -> EstimatorScorer:
+def _unpickled(content: bytes) -> EstimatorScorer:
     """Unpickle an estimator: its file can run any code."""
-    try:
-        importlib.metadata.version("scikit-learn")
-        import joblib  # noqa: PLC0415 - only here
-    except ImportError:
-        raise ModelPickledError(
-            f"The model '{tag}' needs scikit-learn, which is not installed here; "
-            "build the image with: make image SKLEARN=1"
-        ) from None
+    import joblib  # noqa: PLC0415 - it comes with scikit-learn, which only this needs
+
     # Unpickling can raise anything: above all, a module may be missing here.
     try:
         return EstimatorScorer(joblib.load(io.BytesIO(content)).predict_proba)
