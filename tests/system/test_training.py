@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
@@ -20,6 +19,7 @@ from tests.system.conftest import PROJECT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 AT_ONCE = 15
 TRAIN = str(PROJECT / "train_and_save.py")

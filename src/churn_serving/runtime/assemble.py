@@ -149,18 +149,18 @@ def assemble(settings: Settings) -> Runtime:
     # BentoML makes this folder, empties it before each start, and names it to its workers.
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     runners = settings.runner_workers if settings.topology == "split" else 0
+    served = {
+        "model_tag": model.tag,
+        "model_version": model.version,
+        "decision_threshold": model.threshold,
+    }
     state = ServiceState(
         metrics=metrics,
         exchange=Exchange(Path(folder) if folder else None),
         process=Process(),
         siblings=Siblings(expected=settings.workers + runners),
-        model={
-            "model_tag": model.tag,
-            "model_version": model.version,
-            "decision_threshold": model.threshold,
-            **model.metadata,
-            "manifest_sha256": model.sha256,
-        },
+        # What is served comes first, and its metadata cannot say otherwise.
+        model={**served, **model.metadata, **served, "manifest_sha256": model.sha256},
         card=read_card(model),
         breaker_fails_readiness=settings.breaker_fails_readiness,
     )
