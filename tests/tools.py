@@ -12,6 +12,7 @@ import pytest
 __all__ = ["PACKAGES", "free_port", "module", "tool"]
 
 PACKAGES: Final = {
+    "chromium": "chromium",
     "haproxy": "haproxy",
     "h2load": "nghttp2-client",
     "prometheus": "prometheus",

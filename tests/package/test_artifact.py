@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bentoml
+import joblib
+import numpy as np
 import pytest
+from sklearn.dummy import DummyClassifier
 
 from churn_serving.errors import (
     ModelCorruptedError,
@@ -316,3 +320,117 @@ def test_a_model_of_version_0_1_is_named_with_the_command_that_converts_it(
     ).tag
     with pytest.raises(ModelForeignError, match=f"churn model convert {tag}"):
         find_model(str(tag))
+
+
+def test_the_whole_folder_of_another_signed_model_in_the_place_of_one_is_refused(
+    logistic: Fitted, model_name: str, tmp_path: Path
+) -> None:
+    private, public = _keys(tmp_path)
+    old, wanted = (_signed(logistic, model_name, private) for _ in range(2))
+    _exchange(_folder(old), _folder(wanted))
+    for trust in (Trust(), Trust(public_key=read_public_key(public))):
+        with pytest.raises(ModelUntrustedError, match=f"'{wanted}'.*another one, '{old}'"):
+            find_model(wanted, trust)
+
+
+def test_a_signed_model_of_another_name_is_not_served_for_the_latest(
+    logistic: Fitted, model_name: str, tmp_path: Path
+) -> None:
+    private, _ = _keys(tmp_path)
+    other, wanted = (_signed(logistic, name, private) for name in ("other", model_name))
+    _exchange(_folder(other), _folder(wanted))
+    with pytest.raises(ModelUntrustedError, match=f"another one, '{other}'"):
+        find_model(f"{model_name}:latest")
+
+
+def _exchange(source: Path, target: Path) -> None:
+    for file in source.iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "content", [b"{}", b"[" * 4000, b"name: \xff\n", b"a: \x00", b"name: a\nversion: b\n"]
+)
+def test_whatever_bentomls_file_holds_is_one_sentence(content: bytes, saved: str) -> None:
+    (_folder(saved) / "model.yaml").write_bytes(content)
+    with pytest.raises(ModelCorruptedError, match=COMMAND) as refused:
+        find_model(saved)
+    assert "\n" not in str(refused.value)
+
+
+def _no_file(path: Path) -> None:
+    path.unlink()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("spoil", [_no_file, _pipe, _loop])
+def test_a_manifest_that_is_gone_does_not_make_a_model_of_version_0_1(
+    spoil: Callable[[Path], None], saved: str
+) -> None:
+    spoil(_folder(saved) / "portable.json")
+    with pytest.raises(ModelCorruptedError, match=r"portable\.json is gone"):
+        find_model(saved)
+
+
+@pytest.mark.parametrize("file", ["portable.json", "portable.npz"])
+def test_a_file_that_became_a_pipe_after_a_look_at_it_is_not_waited_for(
+    file: str, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _pipe(_folder(saved) / file)
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    with pytest.raises(ModelCorruptedError):
+        find_model(saved)
+
+
+@pytest.mark.parametrize("file", ["portable.json", "portable.npz", "portable.json.sig"])
+def test_a_file_that_this_user_may_not_read_is_one_sentence(
+    file: str, logistic: Fitted, model_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = _keys(tmp_path)
+    tag = _signed(logistic, model_name, private)
+    refused = _folder(tag) / file
+    usual = os.open
+
+    def opened(path: Any, *args: Any, **kwargs: Any) -> int:
+        if path == refused:
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", opened)
+    with pytest.raises(ModelStoreError, match=re.escape(str(refused))):
+        find_model(tag, Trust(public_key=read_public_key(public)))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"library_versions": [1]}, {"library_versions": None}, {"estimator": {"a": 1}}]
+)
+def test_metadata_that_cannot_be_shown_is_one_sentence(changes: dict[str, Any], saved: str) -> None:
+    metadata = json.loads((_folder(saved) / "portable.json").read_text())["metadata"]
+    _change(saved, metadata=metadata | changes)
+    with pytest.raises(ModelCorruptedError, match="says nothing sensible at 'metadata'"):
+        find_model(saved)
+
+
+def test_a_pickle_that_cannot_be_read_here_is_one_sentence(
+    model_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = DummyClassifier(strategy="prior").fit(np.zeros((2, len(COLUMN_NAMES))), [0, 1])
+    tag = save_artifact(
+        estimator=fitted, threshold=0.5, measured={}, name=model_name, allow_pickle=True
+    )
+
+    def load(_: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'theirs'", name="theirs")
+
+    monkeypatch.setattr(joblib, "load", load)
+    with pytest.raises(ModelCorruptedError, match=r"cannot be read.*'theirs'"):
+        load_artifact(tag, Trust(allow_pickle=True))

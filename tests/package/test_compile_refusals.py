@@ -193,3 +193,32 @@ def test_other_columns_are_refused_with_those_that_are_expected(
         assert reason in text
         assert "contract_type=one-year" in text
         assert "num_products" in text
+
+
+def test_a_step_that_was_never_fitted_is_refused(telco: Dataset) -> None:
+    half = make_pipeline(StandardScaler(), clone(TREE).fit(telco.X, telco.y))
+    with pytest.raises(UnsupportedEstimatorError, match="StandardScaler is not fitted"):
+        compile_model(half)
+
+
+class _Raising:
+    classes_ = np.array([0, 1])
+
+    def predict_proba(self, _: Any) -> Any:
+        raise RuntimeError("no such thing\nas a probability")
+
+
+class _Short(_Raising):
+    def predict_proba(self, _: Any) -> Any:
+        return np.zeros(3)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "reason"),
+    [(_Raising(), r"\(no such thing\)"), (_Short(), r"shape \(3,\).*5 customers")],
+)
+def test_an_estimator_that_cannot_score_is_one_sentence(
+    estimator: Any, reason: str, telco: Dataset
+) -> None:
+    with pytest.raises(UnsupportedEstimatorError, match=reason):
+        reference_probabilities(estimator, telco.X[:5])

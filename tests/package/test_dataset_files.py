@@ -449,7 +449,7 @@ class TestParquet:
         target = io.BytesIO()
         raw.to_parquet(target)
         for module in ("columnar", "delimited", "records", "reading"):
-            monkeypatch.setattr(f"churn_serving.learning.{module}.MAX_ROWS", 399)
+            monkeypatch.setattr(f"churn_serving.learning.tables.{module}.MAX_ROWS", 399)
         assert parts.MAX_ROWS > 10_000_000
         for table in (
             target.getvalue(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from churn_serving.runtime import assemble
 from churn_serving.telemetry.metrics import FAMILIES
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT
 
@@ -70,3 +72,14 @@ def test_the_registered_model_is_described(
     assert body["decision_threshold"] == artifact.threshold
     assert body["model_load_time_seconds"] > 0
     assert body.items() >= service.RUNTIME.model.metadata.items()
+
+
+def test_a_model_cannot_describe_itself_as_another_than_is_served(
+    service: ModuleType, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lies = {"model_tag": "another:one", "decision_threshold": 0.999}
+    manifest = artifact.manifest.model_copy(update={"metadata": {**artifact.metadata, **lies}})
+    lying = dataclasses.replace(artifact, manifest=manifest)
+    monkeypatch.setattr(assemble, "find_model", lambda *_: lying)
+    shown = assemble.assemble(service.SETTINGS).state.model
+    assert (shown["model_tag"], shown["decision_threshold"]) == (artifact.tag, artifact.threshold)

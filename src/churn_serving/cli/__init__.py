@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from churn_serving import __version__
+from churn_serving.cli.card import card_command
 from churn_serving.cli.model import model_commands
 from churn_serving.errors import ChurnServingError
 
@@ -44,6 +45,7 @@ def churn() -> None:
     """Look at, compare, promote, sign, register and convert the models of the churn service."""
 
 
+model_commands.add_command(card_command)
 churn.add_command(model_commands)
 
 

@@ -138,7 +138,8 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
         "info": {
             "title": "churn-serving",
             "version": version,
-            "description": "Estimates how likely telecom customers are to leave.",
+            "description": "Estimates how likely telecom customers are to leave. What the served "
+            "model is for, and how good it is, stands on its [card](model).",
         },
         "paths": paths,
         "components": {"schemas": definitions["$defs"], **(_SECURITY_SCHEMES if keys else {})},

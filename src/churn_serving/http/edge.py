@@ -18,7 +18,6 @@ from churn_serving.context import REQUEST
 from churn_serving.errors import MalformedHeaderError, RequestError
 from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.body import outlasts_its_answer
-from churn_serving.http.docs import HTML_PAGES
 from churn_serving.http.pages import PAGES
 from churn_serving.http.problems import (
     CLIENT_CLOSED_REQUEST,
@@ -203,9 +202,9 @@ class Edge:
         """Return an answer's headers, together with those that each answer has."""
         headers += [(_REQUEST_ID, request_id), _NO_SNIFFING]
         if scope["method"] != "POST":
-            headers.append(_NO_STORE)
-            if scope["path"] not in HTML_PAGES:
-                headers.append(_NO_PAGE)
+            # A page says itself what it may do.
+            said = {name for name, _ in headers}
+            headers += [each for each in (_NO_STORE, _NO_PAGE) if each[0] not in said]
         if self._state.draining:
             headers.append(CLOSE)
         return headers

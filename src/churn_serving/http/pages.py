@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from churn_serving.http.card import CARD, card_route
 from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
 from churn_serving.http.problems import sentence_of
 from churn_serving.runtime.state import LIVENESS, READINESS
@@ -30,7 +31,7 @@ __all__ = ["METRICS", "MODEL", "PAGES", "SCHEMA", "pages"]
 METRICS: Final = "/metrics"
 MODEL: Final = "/metrics/model"
 SCHEMA: Final = "/schema.json"
-PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL)
+PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL, CARD)
 
 
 def pages(
@@ -92,6 +93,7 @@ def pages(
             Route(READINESS, readiness),
             Route(METRICS, metrics),
             Route(MODEL, model),
+            card_route(state.card, state.model["model_tag"]),
             Route(SCHEMA, schema_page),
         ],
         exception_handlers={HTTPException: _problem, Exception: _problem},

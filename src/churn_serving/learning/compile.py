@@ -26,6 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from churn_serving.errors import UnsupportedEstimatorError
 from churn_serving.learning.compiling.boosters import read_booster
 from churn_serving.learning.compiling.forest import FLOAT32, FLOAT64, Nodes, Sides, compile_nodes
 from churn_serving.learning.compiling.inputs import Frame, names_of, table_of, unsupported
@@ -109,15 +110,28 @@ def reference_probabilities(estimator: Estimator, X: FloatArray) -> FloatArray:
             was trained on: a customer's fields, named columns of the matrix, or the bare matrix.
 
     Raises:
-        UnsupportedEstimatorError: It was trained on something else.
+        UnsupportedEstimatorError: It was trained on something else, or gives no probabilities.
     """
     _check_classes(estimator)
     names = _names(estimator)
     table = X if names is None else table_of(names, X)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # an encoder meets a value it does not know
-        probabilities = estimator.predict_proba(table)
-    return np.asarray(probabilities, dtype=np.float64)[:, 1]
+    try:
+        with warnings.catch_warnings():
+            # An encoder meets a value that it does not know.
+            warnings.simplefilter("ignore", UserWarning)
+            probabilities = np.asarray(estimator.predict_proba(table), dtype=np.float64)
+    # An estimator of any kind may be passed, and one of no known kind can raise anything.
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise UnsupportedEstimatorError(
+            f"The {type(estimator).__name__} gives no probabilities of customers ({reason})."
+        ) from error
+    if probabilities.shape != (len(X), len(_CLASSES)):
+        raise UnsupportedEstimatorError(
+            f"The {type(estimator).__name__} gives an array of shape {probabilities.shape} as the "
+            f"probabilities of {len(X)} customers."
+        )
+    return probabilities[:, 1]
 
 
 def _names(estimator: Estimator) -> tuple[str, ...] | None:

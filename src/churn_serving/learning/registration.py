@@ -27,6 +27,7 @@ from bentoml.types import ModelSignature
 from churn_serving.errors import ModelStoreError, UnsupportedEstimatorError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.features.rows import verification_matrix
+from churn_serving.learning.card.page import Subject, make_card
 from churn_serving.learning.compile import (
     Compiled,
     compile_booster,
@@ -42,6 +43,7 @@ from churn_serving.model.artifact import (
     load_from,
     models_folder,
 )
+from churn_serving.model.card import CARD
 from churn_serving.model.npz import write_arrays
 from churn_serving.model.portable import (
     ARRAYS,
@@ -221,6 +223,7 @@ def _register(
 ) -> str:
     # Before anything is written: a wrong key registers nothing.
     private_key = None if sign_key is None else signature.read_private_key(sign_key)
+    tag = bentoml.Tag.from_str(name).make_new_version()
     golden = verification_matrix(GOLDEN_ROWS)
     arrays = write_arrays(
         {
@@ -246,15 +249,28 @@ def _register(
         "decision_threshold": threshold,
         **measured,
     }
+    labels = dict(labels or {})
+    card = make_card(
+        Subject(
+            tag=str(tag),
+            threshold=threshold,
+            metadata=metadata,
+            labels=labels,
+            signed_by=(
+                None
+                if private_key is None
+                else signature.fingerprint(signature.public_key_of(private_key))
+            ),
+        )
+    )
     batchable = ModelSignature(batchable=True, batch_dim=(0, 0))
     methods = ("predict", "predict_proba") if framework is _SKLEARN else ("predict",)
-    tag = bentoml.Tag.from_str(name).make_new_version()
     model = bentoml.Model.create(
         tag,
         module=framework.module,
         api_version=framework.api_version,
         signatures=dict.fromkeys(methods, batchable),
-        labels=dict(labels or {}),
+        labels=labels,
         custom_objects=custom_objects,
         # Every process of a service reads BentoML's own file, too, and believes nothing in it.
         metadata={key: metadata[key] for key in _SHOWN},
@@ -263,7 +279,7 @@ def _register(
             framework_versions={framework.library: version},
         ),
     )
-    files = {framework.file: content, ARRAYS: arrays, **(attachments or {})}
+    files = {framework.file: content, ARRAYS: arrays, CARD: card, **(attachments or {})}
     if custom_objects:  # as BentoML writes them, below
         files[_CUSTOM_OBJECTS] = cloudpickle.dumps(custom_objects)
     manifest = Manifest(
@@ -272,7 +288,7 @@ def _register(
         columns=COLUMN_NAMES,
         files={file: describe(each) for file, each in files.items()},
         model=compiled.model if compiled else Pickled(),
-        labels=dict(labels or {}),
+        labels=labels,
         metadata=metadata | _checksums(files),
         sections=dict(sections or {}),
     )

@@ -30,6 +30,7 @@ from churn_serving.learning.candidates import (
 )
 from churn_serving.learning.measuring import evaluation, gates
 from churn_serving.learning.measuring.calibration import calibration, complaints
+from churn_serving.learning.measuring.effects import effects
 from churn_serving.learning.measuring.evaluation import (
     METRICS,
     best_threshold,
@@ -364,6 +365,9 @@ class _Run:
             "threshold": {"maximises": "f1", "rows": len(self.y), **asdict(threshold)},
             "calibration": _calibration_facts(candidate, reliability),
             "curves": curves(y, probabilities),
+            "effects": effects(
+                lambda rows: churn_probabilities(fitted, rows), self.X, seed=self.seed
+            ),
             "subgroups": {
                 by: [each.as_json() for each in groups if each.by == by]
                 for by in dict.fromkeys(each.by for each in groups)

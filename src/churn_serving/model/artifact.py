@@ -9,17 +9,18 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import io
+import os
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import bentoml
-import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
 
 from churn_serving.errors import (
     ModelCorruptedError,
+    ModelError,
     ModelForeignError,
     ModelMismatchError,
     ModelNotFoundError,
@@ -148,6 +149,8 @@ def _intact(folder: Path, tag: str, trust: Trust) -> RegisteredModel:
             portable.check_file(model.folder / name, recorded)
     except ValueError as error:
         raise _refusal(model.tag, error) from None
+    except OSError as error:
+        raise _unreadable(error) from error
     return model
 
 
@@ -184,6 +187,8 @@ def load_from(folder: Path, tag: str, trust: Trust = Trust()) -> Artifact:
         verify(scorer, manifest.model, arrays)
     except ValueError as error:
         raise _refusal(model.tag, error) from None
+    except OSError as error:
+        raise _unreadable(error) from error
     return Artifact(
         manifest=manifest,
         folder=model.folder,
@@ -292,16 +297,33 @@ def _folder(tag: str) -> tuple[Path, str]:
         model = bentoml.models.get(resolved)
     except bentoml.exceptions.NotFound:
         raise _not_found(tag, resolved) from None
-    except (bentoml.exceptions.BentoMLException, yaml.YAMLError) as error:
-        raise ModelCorruptedError(
-            f"The model '{tag}' is not as it was registered ({error}); {TRAIN}"
-        ) from error
     except OSError as error:
         raise _unreadable(error) from error
+    # BentoML reads its model.yaml without looking what it is, so this can be any exception.
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise ModelCorruptedError(
+            f"The model '{tag}' is not as it was registered ({reason}); {TRAIN}"
+        ) from error
+    found = str(model.tag)
     # BentoML takes the beginning of a version for it: right for a person, not for an alias.
-    if resolved not in {tag, f"{model.tag.name}:{LATEST}", str(model.tag)}:
+    if resolved not in {tag, f"{model.tag.name}:{LATEST}", found}:
         raise _not_found(tag, resolved)
-    return Path(model.path), str(model.tag)
+    _require_asked(resolved, found)
+    return Path(model.path), found
+
+
+def _require_asked(tag: str, found: str) -> None:
+    """Refuse a model whose whole folder was put in the place of another one's.
+
+    BentoML believes the tag in ``model.yaml``, which is not signed.
+    """
+    name, _, version = tag.partition(":")
+    its_name, _, its_version = found.partition(":")
+    if its_name != name or not (version == LATEST or its_version.startswith(version)):
+        raise ModelUntrustedError(
+            f"In the place of the model '{tag}' the store has another one, '{found[:80]}'; {TRAIN}"
+        )
 
 
 def _not_found(tag: str, resolved: str) -> ModelNotFoundError:
@@ -326,8 +348,13 @@ def _refusal(tag: str, reason: ValueError) -> ModelCorruptedError:
     return ModelCorruptedError(f"The model '{tag}' cannot be served: {reason}; {TRAIN}")
 
 
-def _without_manifest(folder: Path, tag: str) -> ModelForeignError:
+def _without_manifest(folder: Path, tag: str) -> ModelError:
     """Say why a model has no portable form: version 0.1 registered none, and strangers do not."""
+    if any(os.path.lexists(folder / name) for name in (MANIFEST, ARRAYS)):
+        return ModelCorruptedError(
+            f"The model '{tag}' cannot be served: the file {MANIFEST} is gone, or is no file; "
+            f"{TRAIN}"
+        )
     with (folder / _MODEL_YAML).open(encoding="utf-8") as file:
         ours = "decision_threshold" in file.read()
     if ours:
@@ -354,6 +381,8 @@ def _require_signature(tag: str, manifest: bytes, folder: Path, key: PublicKey) 
         ) from None
     except ValueError:
         signed = b""
+    except OSError as error:
+        raise _unreadable(error) from error
     try:
         signature.verify(key, manifest, signed)
     except ModelUntrustedError:
@@ -393,4 +422,11 @@ def _unpickled(tag: str, content: bytes) -> EstimatorScorer:
             f"The model '{tag}' needs scikit-learn, which is not installed here; "
             "build the image with: make image SKLEARN=1"
         ) from None
-    return EstimatorScorer(joblib.load(io.BytesIO(content)).predict_proba)
+    # Unpickling can raise anything: above all, a module may be missing here.
+    try:
+        return EstimatorScorer(joblib.load(io.BytesIO(content)).predict_proba)
+    except Exception as error:  # noqa: BLE001 - see above
+        reason = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+        raise ValueError(
+            f"its pickle cannot be read by what is installed here ({reason})"
+        ) from None

@@ -24,18 +24,21 @@ with the estimator's own probabilities, compared at each load.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeAlias
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from churn_serving.model.npz import read_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import BufferedReader
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -64,6 +67,7 @@ ARRAYS: Final = "portable.npz"
 SIGNATURE: Final = "portable.json.sig"
 GOLDEN_ROWS: Final = 256
 
+_AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
 _MAX_MANIFEST_BYTES: Final = 8 * 1024**2
 _MAX_ARRAY_BYTES: Final = 1024**3
 
@@ -150,6 +154,17 @@ class Manifest(_Part):
     metadata: dict[str, JsonValue] = {}
     sections: dict[str, JsonValue] = {}
 
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_shown(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        """Refuse what the service could not show as its labels."""
+        versions = metadata.get("library_versions", {})
+        if not isinstance(metadata.get("estimator", ""), str):
+            raise ValueError("the estimator is no text")  # noqa: TRY004 - what pydantic expects
+        if not isinstance(versions, dict) or not all(isinstance(v, str) for v in versions.values()):
+            raise ValueError("library_versions are no texts")
+        return metadata
+
 
 def describe(content: bytes) -> File:
     """Return what a manifest says of a file with this content."""
@@ -163,8 +178,7 @@ def read_file(path: Path, limit: int = _MAX_MANIFEST_BYTES) -> bytes:
         FileNotFoundError: It is not there.
         ValueError: It is larger than that.
     """
-    _require_regular(path)
-    with path.open("rb") as file:
+    with _opened(path) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise ValueError(f"{path.name} is larger than {limit // 1024**2} MB")
@@ -186,10 +200,24 @@ def parse_manifest(content: bytes) -> Manifest:
         raise ValueError(f"{MANIFEST} says nothing sensible at '{where}': {message}") from None
 
 
-def _require_regular(path: Path) -> None:
-    """Refuse pipes and devices, whose end nobody may ever see."""
-    if not path.is_file():
+def _opened(path: Path) -> BufferedReader:
+    """Open a file, but no pipe and no device, whose end nobody may ever see.
+
+    Looked at is what was opened: a look before could be at another file. No pipe is waited for.
+
+    Raises:
+        FileNotFoundError: It is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR, errno.ENXIO):
+            raise FileNotFoundError(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise FileNotFoundError(path)
+    return os.fdopen(descriptor, "rb")
 
 
 def check_file(path: Path, recorded: File) -> None:
@@ -199,8 +227,7 @@ def check_file(path: Path, recorded: File) -> None:
         ValueError: It is another one; the text names it.
     """
     try:
-        _require_regular(path)
-        with path.open("rb") as file:
+        with _opened(path) as file:
             same = (
                 os.fstat(file.fileno()).st_size == recorded.bytes
                 and hashlib.file_digest(file, "sha256").hexdigest() == recorded.sha256

@@ -20,6 +20,7 @@ from churn_serving.errors import RunnerUnreachableError, SettingsError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import Trust, find_model, load_from
+from churn_serving.model.card import read_card
 from churn_serving.revision import git_commit
 from churn_serving.runtime.addresses import refuse_requests, require_unix_socket
 from churn_serving.runtime.connections import running_server, stop_last
@@ -148,18 +149,19 @@ def assemble(settings: Settings) -> Runtime:
     # BentoML makes this folder, empties it before each start, and names it to its workers.
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     runners = settings.runner_workers if settings.topology == "split" else 0
+    served = {
+        "model_tag": model.tag,
+        "model_version": model.version,
+        "decision_threshold": model.threshold,
+    }
     state = ServiceState(
         metrics=metrics,
         exchange=Exchange(Path(folder) if folder else None),
         process=Process(),
         siblings=Siblings(expected=settings.workers + runners),
-        model={
-            "model_tag": model.tag,
-            "model_version": model.version,
-            "decision_threshold": model.threshold,
-            **model.metadata,
-            "manifest_sha256": model.sha256,
-        },
+        # What is served comes first, and its metadata cannot say otherwise.
+        model={**served, **model.metadata, **served, "manifest_sha256": model.sha256},
+        card=read_card(model),
         breaker_fails_readiness=settings.breaker_fails_readiness,
     )
     worker = Worker(state=state, model=model, settings=settings)

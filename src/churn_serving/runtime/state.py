@@ -36,6 +36,7 @@ class ServiceState:
         process: This worker's own figures.
         siblings: The other workers.
         model: What ``/metrics/model`` says of the registered model.
+        card: The model's page for people, if it has one.
         breaker_fails_readiness: Whether an open circuit breaker makes the service unready.
         predictor: Answers requests; None while no model is loaded.
         failure: Why there will be none, in one sentence.
@@ -50,6 +51,7 @@ class ServiceState:
     process: Process
     siblings: Siblings
     model: Mapping[str, Any]
+    card: bytes | None = None
     breaker_fails_readiness: bool = False
     predictor: Predictor | None = None
     failure: str | None = None

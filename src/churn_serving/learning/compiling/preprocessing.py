@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 from sklearn.compose import ColumnTransformer
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
@@ -18,6 +19,7 @@ from sklearn.preprocessing import (
     OrdinalEncoder,
     StandardScaler,
 )
+from sklearn.utils.validation import check_is_fitted
 
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.learning.compiling.inputs import Cases, Frame, Numeric, domain_of, unsupported
@@ -48,6 +50,10 @@ def transform(transformer: Estimator, frame: Frame) -> Frame:
         return frame
     if kind not in _BY_KIND:
         raise unsupported(f"The preprocessing step {kind.__name__} is not taken")
+    try:
+        check_is_fitted(transformer)
+    except NotFittedError:
+        raise unsupported(f"The {kind.__name__} is not fitted") from None
     return _BY_KIND[kind](transformer, frame)
 
 
