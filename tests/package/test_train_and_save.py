@@ -302,7 +302,8 @@ def _of_other_columns(folder: Path) -> str:
 
 
 def _of_version_0_1(folder: Path) -> str:
-    (folder / "portable.json").unlink()
+    for name in ("portable.json", "portable.npz"):
+        (folder / name).unlink()
     return f"convert it with: churn model convert {folder.parent.name}:{folder.name}"
 
 

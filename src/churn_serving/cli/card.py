@@ -21,7 +21,7 @@ Examples:
 
 
 @click.command("card", epilog=_EPILOG)
-@click.argument("tag", envvar=TAG_VARIABLE, default="churn_classifier:latest")
+@click.argument("tag", envvar=TAG_VARIABLE, default="churn_classifier")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
