@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import inspect
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,14 @@ from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.learning import registration
 from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.model import artifact
-from churn_serving.model.artifact import MODEL_NAME, Trust, find_model, load_artifact
+from churn_serving.model.artifact import (
+    MODEL_NAME,
+    Trust,
+    find_model,
+    load_artifact,
+    load_from,
+    models_folder,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +214,75 @@ def test_the_first_save_of_a_name_that_stops_leaves_no_model_of_that_name(
             _save(logistic, model_name)
     with pytest.raises(ModelNotFoundError):
         find_model(f"{model_name}:latest")
+
+
+def test_a_model_that_cannot_become_the_latest_is_not_registered(
+    saved: str, logistic: Fitted, store_files: StoreFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    _save(logistic, saved.partition(":")[0])  # the lock's file is there from now on
+    before = store_files()
+    monkeypatch.setattr(registration, "replace_file", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        _save(logistic, saved.partition(":")[0])
+    assert store_files() == before
+    assert not list(models_folder().parent.glob("saving-*"))
+
+
+def test_a_model_is_in_the_store_only_once_it_was_loaded(
+    logistic: Fitted, model_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+
+    def look(folder: Path, tag: str, trust: Trust) -> object:
+        looked.append(tag)
+        assert not (models_folder() / model_name).exists()
+        assert folder.stat().st_dev == models_folder().stat().st_dev
+        return load_from(folder, tag, trust)
+
+    monkeypatch.setattr(registration, "load_from", look)
+    assert looked == [_save(logistic, model_name)]
+    assert (models_folder() / model_name / "latest").read_text() == looked[0].partition(":")[2]
+
+
+def test_what_a_killed_save_has_left_is_removed_after_an_hour(
+    logistic: Fitted, model_name: str
+) -> None:
+    home = models_folder().parent
+    old, young = home / "saving-old", home / "saving-young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "model.yaml").write_text("half")
+    an_hour_ago = time.time() - 3700
+    os.utime(old, (an_hour_ago, an_hour_ago))
+    try:
+        _save(logistic, model_name)
+        assert not old.exists()
+        assert young.exists()
+        assert len(bentoml.models.list(model_name)) == 1
+    finally:
+        shutil.rmtree(young)
+
+
+def test_where_the_store_is_a_file_system_of_its_own_a_model_is_built_in_it(
+    logistic: Fitted, model_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+    real = registration._publish
+
+    def publish(folder: Path, tag: bentoml.Tag) -> None:
+        seen.append(folder)
+        # BentoML, which takes it for the folder of a name, finds no version in it.
+        assert bentoml.models.list(folder.name) == []
+        real(folder, tag)
+
+    monkeypatch.setattr(registration, "_same_file_system", lambda *_: False)
+    monkeypatch.setattr(registration, "_publish", publish)
+    assert load_artifact(_save(logistic, model_name)).tag.startswith(model_name)
+    assert [folder.parent for folder in seen] == [models_folder()]
+    assert not seen[0].exists()
 
 
 def test_a_file_that_reached_the_disk_damaged_is_not_registered(

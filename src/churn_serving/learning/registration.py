@@ -333,8 +333,8 @@ def _unfinished() -> Iterator[Path]:
     models = models_folder()
     models.mkdir(parents=True, exist_ok=True)
     home = models.resolve().parent
-    if home.stat().st_dev != models.stat().st_dev:
-        home = models  # BentoML finds no version in it, since it holds no folder
+    if not _same_file_system(home, models):
+        home = models  # BentoML finds no version in the new folder, since it holds no folder
     for left in home.glob(f"{_UNFINISHED}*"):
         with suppress(OSError):  # somebody else's sweep was quicker
             if time.time() - left.stat().st_mtime > _FORGOTTEN_SECONDS:
@@ -345,6 +345,10 @@ def _unfinished() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _same_file_system(one: Path, other: Path) -> bool:
+    return one.stat().st_dev == other.stat().st_dev
 
 
 def _publish(folder: Path, tag: bentoml.Tag) -> None:
