@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 def _runtime(settings: Settings) -> Any:
     model = SimpleNamespace(tag="churn:old", is_pickled=False)
     return SimpleNamespace(
-        settings=settings, trust=Trust(), model=model, is_split=False, load=lambda: None
+        settings=settings,
+        trust=Trust(),
+        model=model,
+        is_split=False,
+        load=lambda: None,
+        state=SimpleNamespace(card=None),
     )
 
 
@@ -46,6 +51,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
         return told
 
     return start
+
+
+def test_a_model_without_a_card_is_served_with_a_sentence(
+    started: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        supervisor._try_the_model(_runtime(Settings(workers=1)))
+    assert started()
+    assert "The model churn:old has no card: GET /model answers 404" in caplog.text
 
 
 def test_dead_workers_are_looked_for_twice_a_second(

@@ -70,6 +70,12 @@ def _try_the_model(runtime: Runtime) -> None:
         )
     else:  # scikit-learn would stay in this process's memory
         runtime.load()
+    if runtime.state.card is None:
+        logger.info(
+            "The model %s has no card: GET /model answers 404, all else is served; a model that is "
+            "trained now gets one",
+            runtime.model.tag,
+        )
 
 
 def _replace_dead_workers_sooner() -> None:
