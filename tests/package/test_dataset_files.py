@@ -10,7 +10,6 @@ import json
 import lzma
 import os
 import threading
-import time
 import zipfile
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -739,20 +738,3 @@ def test_every_phase_tells_how_far_it_is(raw: pd.DataFrame, write: Write) -> Non
         assert steps == sorted(steps)
         assert len({total for _, total in steps}) == 1
         assert steps[-1][0] == steps[-1][1]
-
-
-def test_a_long_table_takes_no_longer_than_pandas_takes_to_read_it(
-    raw: pd.DataFrame, write: Write
-) -> None:
-    path = write(pd.concat([raw] * 500).to_csv(index=False))  # 28 MB, 200,000 customers
-
-    def seconds(read: Callable[[], object]) -> float:
-        times = []
-        for _ in range(3):
-            start = time.process_time()
-            read()
-            times.append(time.process_time() - start)
-        return min(times)
-
-    pandas = seconds(lambda: pd.read_csv(path, dtype=str, keep_default_na=False))
-    assert seconds(lambda: load_dataset(path)) < 3 * pandas
