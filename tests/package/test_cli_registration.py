@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
 from churn_serving import cli
+from churn_serving.learning.training import measure
 from churn_serving.model.artifact import Trust, find_model, load_artifact
 from churn_serving.model.signature import generate_key_pair, read_public_key
 
@@ -288,3 +289,15 @@ def test_a_pickle_of_another_scikit_learn_gets_one_remark(
         joblib.dump(logistic.pipeline, tmp_path / "a.joblib")
     assert register(tmp_path / "a.joblib") == 0
     assert capsys.readouterr().err.count("scikit-learn 1.6.1 has written the file") == 1
+
+
+def test_customers_who_come_ten_times_are_measured_as_once(
+    telco: Dataset, logistic: Fitted
+) -> None:
+    once = telco.take(np.arange(300))
+    ten_times = telco.take(np.tile(np.arange(300), 10))
+    found = [measure(each, logistic.predict_proba(each.X))[1]["auc"] for each in (once, ten_times)]
+    assert found[0].value == pytest.approx(found[1].value)
+    # As wide as that of 300 customers, not a third of it, as 3,000 would have.
+    widths = [estimate.high - estimate.low for estimate in found]
+    assert widths[1] == pytest.approx(widths[0], rel=0.2)

@@ -108,7 +108,7 @@ def measured_on(
     dataset = load_dataset(path)
     for notice in dataset.notices:
         note(notice)
-    chosen, figures = measure(dataset.y, probabilities(dataset.X), threshold)
+    chosen, figures = measure(dataset, probabilities(dataset.X), threshold)
     say(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
     table(
         ("", "value", "95% interval"),

@@ -205,22 +205,22 @@ def train(
 
 
 def measure(
-    y: Labels, probabilities: FloatArray, threshold: float | None = None, *, seed: int = 42
+    dataset: Dataset, probabilities: FloatArray, threshold: float | None = None, *, seed: int = 42
 ) -> tuple[float, dict[str, Estimate]]:
     """Measure a model that was trained elsewhere.
 
     Args:
-        y: Who left.
-        probabilities: What the model says of each, shape ``(n,)``.
+        dataset: The customers, and who of them left.
+        probabilities: What the model says of each row, shape ``(n,)``.
         threshold: Probabilities from here on are predicted as churn. None: the one with the best
             F1 on these very customers, which makes that F1 look a little better than it is.
         seed: Decides which customers are resampled.
 
     Returns:
-        The threshold, and the figures of ``evaluation.evaluate``; each row is another customer.
+        The threshold, and the figures of ``evaluation.evaluate``.
     """
     resampled = {"samples": BOOTSTRAP_SAMPLES, "seed": seed}
-    customers = np.arange(len(y))
+    y, customers = dataset.y, customers_of(dataset).of_row
     if threshold is None:
         threshold = best_threshold(y, probabilities, customers, **resampled).value
     return threshold, evaluate(y, probabilities, threshold, customers, **resampled)
