@@ -62,7 +62,7 @@ def test_ctrl_c_ends_training_without_a_traceback(tmp_path: Path) -> None:
         text=True,
     ) as running:
         assert running.stdout is not None
-        assert "7,043 customers" in running.stdout.readline()
+        assert "7,043 rows" in running.stdout.readline()
         running.send_signal(signal.SIGINT)
         _, error = running.communicate(timeout=120)
     assert running.returncode == 130
