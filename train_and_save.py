@@ -15,7 +15,7 @@ import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 # Before BentoML is imported: a training run reports to nobody.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
@@ -26,19 +26,20 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from churn_serving.errors import (
     ChurnServingError,
+    ModelCorruptedError,
     ModelError,
     ModelNotFoundError,
     ModelStoreError,
 )
-from churn_serving.model.aliases import CHAMPION, read_aliases
-from churn_serving.model.artifact import MODEL_NAME, Trust, load_artifact, models_folder
+from churn_serving.model.aliases import CHAMPION
+from churn_serving.model.artifact import MODEL_NAME, Trust, aliases_of, load_artifact
 from churn_serving.model.signature import read_private_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from churn_serving.learning.dataset import Dataset
-    from churn_serving.learning.training import Champion, TrainingResult
+    from churn_serving.learning.training import Champion
 
     Told = Callable[[str, int, int], None]
 
@@ -137,7 +138,7 @@ def _train_and_save(options: argparse.Namespace) -> str:
             champion=champion,
         )
     console.print(summary(result))
-    measured = _measured(dataset, result, options.seed)
+    measured = {"data": dataset.provenance, "seed": options.seed, **result.measured}
     labels = dict(options.label)
     if result.stopped:
         if not options.force:
@@ -212,8 +213,8 @@ def _champion(options: argparse.Namespace) -> Champion | None:
 def _has_champion(name: str) -> bool:
     """Tell whether somebody has promoted a version, also if it cannot be told which."""
     try:
-        return read_aliases(models_folder() / name).champion is not None
-    except ModelError:
+        return aliases_of(name).champion is not None
+    except ModelCorruptedError:
         return True
 
 
@@ -241,16 +242,6 @@ def _how_to_serve(tag: str) -> str:
             f"{name} --data TABLE, and serve the new one with: churn model promote {tag}"
         )
     return f"Serve it with: make serve{'' if name == MODEL_NAME else f' CHURN_MODEL_TAG={tag}'}"
-
-
-def _measured(dataset: Dataset, result: TrainingResult, seed: int) -> dict[str, Any]:
-    """Return the metadata that is kept with the model."""
-    data: Mapping[str, Any] = {
-        "source": dataset.source,
-        "sha256": dataset.sha256,
-        "rows": dataset.rows,
-    }
-    return {"data": data, "seed": seed, **result.measured}
 
 
 def _parser() -> argparse.ArgumentParser:

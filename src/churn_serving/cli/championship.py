@@ -7,10 +7,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.cli.terminal import facts, note, say, say_json, table
-from churn_serving.errors import ModelNotFoundError, ModelStoreError
-from churn_serving.model import aliases, signature
-from churn_serving.model.aliases import CHAMPION, read_aliases
-from churn_serving.model.artifact import Trust, load_artifact, models_folder
+from churn_serving.errors import ModelNotFoundError
+from churn_serving.model import aliases
+from churn_serving.model.aliases import CHAMPION
+from churn_serving.model.artifact import Trust, aliases_of, load_artifact, models_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +38,7 @@ def compare_models(
     from churn_serving.learning.comparison import compare  # noqa: PLC0415
     from churn_serving.learning.dataset import load_dataset  # noqa: PLC0415
 
-    trust = _trust(public_key, allow_pickle=allow_pickle)
+    trust = Trust.of(public_key, allow_pickle=allow_pickle)
     one, other = (load_artifact(tag, trust) for tag in (a, b))
     dataset = load_dataset(data)
     found = compare(one, other, dataset)
@@ -48,11 +48,7 @@ def compare_models(
         say_json(
             {
                 **{key.lower(): tag for key, tag in tags.items()},
-                "data": {
-                    "source": dataset.source,
-                    "sha256": dataset.sha256,
-                    "rows": dataset.rows,
-                },
+                "data": dataset.provenance,
                 "rows": found.rows,
                 "rows_left_out": left_out,
                 "rows_trained_on": dict(zip("ab", found.trained_on, strict=True)),
@@ -105,7 +101,7 @@ def promote_model(*, tag: str, reason: str, public_key: Path | None, allow_pickl
         ModelError: Serving would refuse it, or the aliases are damaged.
         OSError: The store cannot be written.
     """
-    artifact = load_artifact(tag, _trust(public_key, allow_pickle=allow_pickle))
+    artifact = load_artifact(tag, Trust.of(public_key, allow_pickle=allow_pickle))
     name, _, version = artifact.tag.partition(":")
     forced = artifact.manifest.labels.get("forced")
     change = aliases.promote(models_folder() / name, version, by=_user(), reason=reason)
@@ -126,7 +122,7 @@ def roll_back_model(*, name: str, reason: str, public_key: Path | None, allow_pi
         ModelError: Serving would refuse it, or the aliases are damaged.
         OSError: The store cannot be written.
     """
-    now = _aliases(name)
+    now = aliases_of(name)
     if now.champion is None:
         raise ModelNotFoundError(f"No version of '{name}' was ever promoted: nothing to roll back.")
     if now.before is None:
@@ -134,7 +130,7 @@ def roll_back_model(*, name: str, reason: str, public_key: Path | None, allow_pi
             f"{name}:{now.champion} has no champion before it to go back to; promote another "
             "version with: churn model promote TAG"
         )
-    load_artifact(f"{name}:{now.before}", _trust(public_key, allow_pickle=allow_pickle))
+    load_artifact(f"{name}:{now.before}", Trust.of(public_key, allow_pickle=allow_pickle))
     change = aliases.roll_back(models_folder() / name, now.before, by=_user(), reason=reason)
     say(f"{name}:{change.version} is the champion again{_instead_of(change.previous)}. {_RELOAD}")
 
@@ -145,7 +141,7 @@ def show_history(name: str, *, as_json: bool) -> None:
     Raises:
         ModelError: The aliases are damaged, or the store cannot be read.
     """
-    now = _aliases(name)
+    now = aliases_of(name)
     if as_json:
         say_json({"name": name, **now.model_dump(mode="json")})
         return
@@ -169,20 +165,6 @@ def show_history(name: str, *, as_json: bool) -> None:
         fold="reason",
     )
     say(f"Served as {name} and {name}:{CHAMPION}: {name}:{now.champion}")
-
-
-def _aliases(name: str) -> aliases.Aliases:
-    try:
-        return read_aliases(models_folder() / name)
-    except OSError as error:
-        raise ModelStoreError(
-            f"The model store cannot be read ({error.strerror}: {error.filename})."
-        ) from error
-
-
-def _trust(public_key: Path | None, *, allow_pickle: bool) -> Trust:
-    key = signature.read_public_key(public_key) if public_key else None
-    return Trust(public_key=key, allow_pickle=allow_pickle)
 
 
 def _user() -> str:

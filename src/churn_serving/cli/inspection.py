@@ -49,8 +49,8 @@ def list_models(name: str | None, public_key: Path | None, *, as_json: bool) -> 
         SettingsError: The file holds no public key.
         OSError: The store cannot be read.
     """
-    key = _read(public_key)
-    found = [_listed(entry, key) for entry in entries(name)]
+    trust = Trust.of(public_key, allow_pickle=True)
+    found = [_listed(entry, trust) for entry in entries(name)]
     if as_json:
         say_json(found)
     elif not found:
@@ -70,8 +70,9 @@ def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
         SettingsError: The file holds no public key.
         ModelError: The store has no such model, or it is not intact.
     """
-    key = _read(public_key)
-    model = find_model(tag, Trust(public_key=key, allow_pickle=True))
+    trust = Trust.of(public_key, allow_pickle=True)
+    key = trust.public_key
+    model = find_model(tag, trust)
     described = {
         **_described(model),
         "signature": _signature(model.folder, key),
@@ -109,8 +110,9 @@ def verify_model(tag: str, public_key: Path | None, *, allow_pickle: bool) -> No
         SettingsError: The file holds no public key.
         ModelError: Serving would refuse it.
     """
-    key = _read(public_key)
-    artifact = load_artifact(tag, Trust(public_key=key, allow_pickle=allow_pickle))
+    trust = Trust.of(public_key, allow_pickle=allow_pickle)
+    key = trust.public_key
+    artifact = load_artifact(tag, trust)
     say(f"{artifact.tag} can be served.")
     facts(
         [
@@ -123,11 +125,7 @@ def verify_model(tag: str, public_key: Path | None, *, allow_pickle: bool) -> No
     )
 
 
-def _read(public_key: Path | None) -> PublicKey | None:
-    return signature.read_public_key(public_key) if public_key else None
-
-
-def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
+def _listed(entry: Entry, trust: Trust) -> dict[str, Any]:
     """Describe a model of the store, also one that cannot be served."""
     known: dict[str, Any] = {
         "tag": entry.tag,
@@ -135,7 +133,7 @@ def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
         "champion": entry.is_champion,
     }
     try:
-        model = find_model(entry.tag, Trust(public_key=key, allow_pickle=True))
+        model = find_model(entry.tag, trust)
     except ModelError as error:
         state = next((word for kind, word in _STATES.items() if isinstance(error, kind)), "refused")
         return {**known, "state": state, "reason": str(error)}
@@ -143,7 +141,7 @@ def _listed(entry: Entry, key: PublicKey | None) -> dict[str, Any]:
         **known,
         "state": "portable" if not model.is_pickled else "pickle",
         **_described(model),
-        "signature": _signature(model.folder, key),
+        "signature": _signature(model.folder, trust.public_key),
     }
 
 

@@ -23,8 +23,7 @@ from churn_serving.learning.compiling.boosters import SUFFIXES
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact, save_booster
 from churn_serving.learning.training import measure
-from churn_serving.model.aliases import read_aliases
-from churn_serving.model.artifact import MODEL_NAME, models_folder
+from churn_serving.model.artifact import MODEL_NAME, aliases_of
 from churn_serving.model.signature import read_private_key
 
 if TYPE_CHECKING:
@@ -124,7 +123,7 @@ def measured_on(
         "that it has never seen tell how good it is"
     )
     return chosen, {
-        "data": {"source": dataset.source, "sha256": dataset.sha256, "rows": dataset.rows},
+        "data": dataset.provenance,
         "measured": {name: asdict(estimate) for name, estimate in figures.items()},
     }
 
@@ -133,7 +132,7 @@ def say_registered(tag: str) -> None:
     """Tell the tag of a new model, and how to serve it."""
     name = tag.partition(":")[0]
     say(f"Registered {tag}.")
-    if read_aliases(models_folder() / name).champion is not None:
+    if aliases_of(name).champion is not None:
         say(f"The champion is still served; serve this one with: churn model promote {tag}")
         return
     served = name == MODEL_NAME

@@ -78,6 +78,11 @@ class Dataset:
         return len(self.y)
 
     @property
+    def provenance(self) -> dict[str, Any]:
+        """What is kept of the table with a model that was trained or measured on it."""
+        return {"source": self.source, "sha256": self.sha256, "rows": self.rows}
+
+    @property
     def raw(self) -> pd.DataFrame | None:
         """The raw Telco columns, made when asked for; None if the table has only the fields."""
         if self.categories is None:

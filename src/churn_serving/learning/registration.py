@@ -109,7 +109,6 @@ def save_artifact(
     labels: Mapping[str, str] | None = None,
     sign_key: Path | None = None,
     allow_pickle: bool = False,
-    sections: Mapping[str, Any] | None = None,
     attachments: Mapping[str, bytes] | None = None,
 ) -> str:
     """Compile and register an estimator, and return its tag.
@@ -126,7 +125,6 @@ def save_artifact(
         sign_key: A file with the private key that signs it.
         allow_pickle: Whether an estimator that cannot be compiled is registered all the same, to
             be served by scikit-learn where that is allowed.
-        sections: Parts of the manifest that are not needed to score, by their names; JSON.
         attachments: Further files of the model, by their names: what is for people to look at.
 
     Raises:
@@ -154,7 +152,6 @@ def save_artifact(
         name=name,
         labels=labels,
         sign_key=sign_key,
-        sections=sections,
         attachments=attachments,
     )
 
@@ -218,7 +215,6 @@ def _register(
     name: str,
     labels: Mapping[str, str] | None,
     sign_key: Path | None,
-    sections: Mapping[str, Any] | None = None,
     attachments: Mapping[str, bytes] | None = None,
 ) -> str:
     # Before anything is written: a wrong key registers nothing.
@@ -290,7 +286,6 @@ def _register(
         model=compiled.model if compiled else Pickled(),
         labels=labels,
         metadata=metadata | _checksums(files),
-        sections=dict(sections or {}),
     )
     written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
     if private_key is not None:

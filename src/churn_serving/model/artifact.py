@@ -37,6 +37,7 @@ from churn_serving.model.scoring import EstimatorScorer, make_scorer, verify
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from churn_serving.model.aliases import Aliases
     from churn_serving.model.scoring import Scorer
     from churn_serving.model.signature import PublicKey
 
@@ -47,8 +48,10 @@ __all__ = [
     "Artifact",
     "RegisteredModel",
     "Trust",
+    "aliases_of",
     "check_model",
     "find_model",
+    "load",
     "load_artifact",
     "load_from",
     "models_folder",
@@ -74,6 +77,20 @@ class Trust:
 
     public_key: PublicKey | None = None
     allow_pickle: bool = False
+
+    @classmethod
+    def of(cls, public_key_file: Path | None, *, allow_pickle: bool) -> Trust:
+        """Return whom a process believes that was given this key file.
+
+        Raises:
+            SettingsError: The file holds no public key.
+        """
+        if public_key_file is None:
+            return cls(allow_pickle=allow_pickle)
+        # Imported late: only who asks for signatures needs the library.
+        from churn_serving.model.signature import read_public_key  # noqa: PLC0415
+
+        return cls(public_key=read_public_key(public_key_file), allow_pickle=allow_pickle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +177,7 @@ def load_artifact(tag: str, trust: Trust = Trust()) -> Artifact:
     Raises:
         ModelError: The store has no such model, or none that can be served; see its kinds.
     """
-    return load_from(*_folder(tag), trust)
+    return load(find_model(tag, trust))
 
 
 def load_from(folder: Path, tag: str, trust: Trust = Trust()) -> Artifact:
@@ -174,7 +191,15 @@ def load_from(folder: Path, tag: str, trust: Trust = Trust()) -> Artifact:
     Raises:
         ModelError: It cannot be served; see its kinds.
     """
-    model = _intact(folder, tag, trust)
+    return load(_intact(folder, tag, trust))
+
+
+def load(model: RegisteredModel) -> Artifact:
+    """Load a model that was found: what it is made from must still be what its manifest says.
+
+    Raises:
+        ModelError: It is not, or it answers its golden rows wrongly.
+    """
     manifest = model.manifest
     try:
         content = portable.read_recorded(model.folder, ARRAYS, manifest.files)
@@ -207,12 +232,25 @@ def check_model(tag: str, trust: Trust = Trust()) -> RegisteredModel:
         ModelError: The store has no such model, or none that can be served; see its kinds.
     """
     model = find_model(tag, trust)
-    return model if model.is_pickled else load_artifact(model.tag, trust)
+    return model if model.is_pickled else load(model)
 
 
 def models_folder() -> Path:
     """Return the folder of BentoML's store that holds a folder for each name of a model."""
     return Path(BentoMLContainer.model_store_dir.get())
+
+
+def aliases_of(name: str) -> Aliases:
+    """Return what the aliases of a name mean.
+
+    Raises:
+        ModelCorruptedError: What says it is damaged.
+        ModelStoreError: The store cannot be read.
+    """
+    try:
+        return read_aliases(models_folder() / name)
+    except OSError as error:
+        raise _unreadable(error) from error
 
 
 def resolve(tag: str) -> str:
@@ -233,10 +271,7 @@ def resolve(tag: str) -> str:
     if (packed := _packed(name)) is not None:
         return packed
     if version != LATEST:
-        try:
-            champion = read_aliases(models_folder() / name).champion
-        except OSError as error:
-            raise _unreadable(error) from error
+        champion = aliases_of(name).champion
         if champion is not None:
             return f"{name}:{champion}"
         if version == CHAMPION:

@@ -19,7 +19,7 @@ from churn_serving.cpus import available_cpus
 from churn_serving.errors import RunnerUnreachableError, SettingsError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
 from churn_serving.inference.resilience import CircuitBreaker
-from churn_serving.model.artifact import Trust, find_model, load_from
+from churn_serving.model.artifact import Trust, find_model, load
 from churn_serving.model.card import read_card
 from churn_serving.revision import git_commit
 from churn_serving.runtime.addresses import refuse_requests, require_unix_socket
@@ -78,8 +78,7 @@ class Runtime:
         Raises:
             ModelError: It is gone, damaged, or not to be trusted.
         """
-        # From where it was found: to look it up again takes as long as to load it.
-        return load_from(self.model.folder, self.model.tag, self.trust)
+        return load(self.model)
 
     def embedded_runner(self) -> Runner:
         """Load the model into a runner in this process."""
@@ -130,7 +129,7 @@ def assemble(settings: Settings) -> Runtime:
     Raises:
         ChurnServingError: The store has no such model, or none that is to be served.
     """
-    trust = _trust(settings)
+    trust = Trust.of(settings.model_public_key_file, allow_pickle=settings.allow_pickle)
     model = find_model(settings.model_tag, trust)
     metrics = Metrics(model_version=model.version)
     estimator = model.metadata.get("estimator", "unknown")
@@ -166,16 +165,6 @@ def assemble(settings: Settings) -> Runtime:
     )
     worker = Worker(state=state, model=model, settings=settings)
     return Runtime(settings=settings, trust=trust, model=model, state=state, worker=worker)
-
-
-def _trust(settings: Settings) -> Trust:
-    key = settings.model_public_key_file
-    if key is not None:
-        # Imported late: only who asks for signatures needs the library.
-        from churn_serving.model.signature import read_public_key  # noqa: PLC0415
-
-        return Trust(public_key=read_public_key(key), allow_pickle=settings.allow_pickle)
-    return Trust(allow_pickle=settings.allow_pickle)
 
 
 def service_options(settings: Settings) -> dict[str, Any]:
