@@ -6,7 +6,7 @@ import getpass
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
-from churn_serving.cli.terminal import facts, note, say, say_json, table
+from churn_serving.cli.terminal import TITLES, facts, note, say, say_json, table
 from churn_serving.errors import ModelNotFoundError
 from churn_serving.model import aliases
 from churn_serving.model.aliases import CHAMPION
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["compare_models", "promote_model", "roll_back_model", "show_history"]
 
-_TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier"}
 _RELOAD: Final = "A service that runs takes it at SIGHUP or at its next start."
 
 
@@ -75,12 +74,12 @@ def compare_models(
             ("", "A", "B", "A - B", "95% interval"),
             (
                 (
-                    title,
+                    TITLES[name],
                     *(f"{figures[name]:.4f}" for figures in found.figures),
                     f"{found.differences[name].value:+.4f}",
                     f"{found.differences[name].low:+.4f} to {found.differences[name].high:+.4f}",
                 )
-                for name, title in _TITLES.items()
+                for name in found.differences
             ),
         )
         say("")

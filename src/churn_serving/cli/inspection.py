@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from churn_serving.cli.store import entries
-from churn_serving.cli.terminal import facts, say, say_json, table
+from churn_serving.cli.terminal import TITLES, facts, say, say_json, table
 from churn_serving.errors import (
     ModelCorruptedError,
     ModelError,
@@ -34,7 +34,6 @@ _STATES: Final = {
     ModelMismatchError: "other columns",
     ModelUntrustedError: "not trusted",
 }
-_TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
 _FIGURES: Final = {
     "held_out": ("held out", "on customers that it had never seen"),
     "measured": ("measured", "on a table that it may have been trained on"),
@@ -207,7 +206,7 @@ def _figures(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         figures = metadata.get(section)
         lines = [
             f"{name:9}{figure['value']:.4f}  95%: {figure['low']:.4f} to {figure['high']:.4f}"
-            for key, name in _TITLES.items()
+            for key, name in TITLES.items()
             if isinstance(figures, dict)
             and isinstance(figure := figures.get(key), dict)
             and all(isinstance(figure.get(part), float) for part in ("value", "low", "high"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import joblib
 from sklearn.exceptions import InconsistentVersionWarning
 
-from churn_serving.cli.terminal import note, say, table
+from churn_serving.cli.terminal import TITLES, note, say, table
 from churn_serving.errors import SettingsError, UnsupportedEstimatorError
 from churn_serving.learning.compile import (
     compile_booster,
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
 DEFAULT_THRESHOLD: Final = 0.5
-
-_TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +111,7 @@ def measured_on(
         ("", "value", "95% interval"),
         (
             (title, f"{figures[name].value:.4f}", _interval(figures[name]))
-            for name, title in _TITLES.items()
+            for name, title in TITLES.items()
         ),
     )
     if threshold is None:

@@ -14,7 +14,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["facts", "note", "say", "say_json", "table"]
+__all__ = ["TITLES", "facts", "note", "say", "say_json", "table"]
+
+TITLES: Final = {"auc": "AUC", "log_loss": "log-loss", "brier": "Brier", "f1": "F1"}
+"""What figures are called, in the order in which they are told."""
 
 _WIDTH_OF_A_FILE: Final = 160
 _GAP: Final = (0, 2, 0, 0)
