@@ -2,6 +2,7 @@
 
     ChurnServingError
     ├── SettingsError                 the configuration is impossible or dangerous
+    │   └── PolicyError               the file of the retention policy says nothing sensible
     ├── DataError                     a training table was refused
     ├── ModelError
     │   ├── ModelNotFoundError        the store has no such model
@@ -64,6 +65,7 @@ __all__ = [
     "ModelUntrustedError",
     "NotReadyError",
     "OverloadedError",
+    "PolicyError",
     "QueueFullError",
     "RequestError",
     "RunnerUnreachableError",
@@ -92,6 +94,10 @@ class ChurnServingError(Exception):
 
 class SettingsError(ChurnServingError):
     """A setting is impossible or dangerous; the message names it."""
+
+
+class PolicyError(SettingsError):
+    """The file of the retention policy cannot be used; the message names the figure."""
 
 
 class DataError(ChurnServingError):

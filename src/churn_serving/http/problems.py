@@ -65,6 +65,7 @@ STATUS_OF: Final[dict[type[ChurnServingError], int]] = {
     errors.ScoringError: HTTPStatus.INTERNAL_SERVER_ERROR,
     # These stop the start; should one ever reach a request, it is not the caller's fault.
     errors.SettingsError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.PolicyError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.DataError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.ModelNotFoundError: HTTPStatus.INTERNAL_SERVER_ERROR,
