@@ -15,14 +15,17 @@ import numpy as np
 from bentoml.exceptions import BentoMLException
 
 from churn_serving.errors import ChurnServingError
-from churn_serving.http.api import v0, v1, warm_up
+from churn_serving.http.api import v0, v1, v2, v2_batch, warm_up
 from churn_serving.http.api.v0 import Prediction
 from churn_serving.http.api.v1 import BatchPrediction, CustomerBatch, PredictionV1
+from churn_serving.http.api.v2 import CaseRequest, PredictionV2
+from churn_serving.http.api.v2_batch import BatchAnswer, BatchRequest
 from churn_serving.http.keys import key_digests
 from churn_serving.runtime.assemble import assemble, service_options, settle_garbage
+from churn_serving.runtime.pins import pins
 from churn_serving.runtime.supervisor import prepare_supervisor
 from churn_serving.schema import MAX_BATCH_ITEMS, Customer
-from churn_serving.settings import ENV_PREFIX, load_settings
+from churn_serving.settings import load_settings
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -33,8 +36,7 @@ try:
     SETTINGS = load_settings()
     KEY_DIGESTS = key_digests(SETTINGS)
     RUNTIME = assemble(SETTINGS)
-    # A worker that is started again must not take a newer "latest" than its neighbours.
-    os.environ[f"{ENV_PREFIX}MODEL_TAG"] = RUNTIME.model.tag
+    os.environ.update(pins(RUNTIME.model.tag, RUNTIME.state.policy, SETTINGS))
 except ChurnServingError as error:
     # BentoML shows its own exceptions as one line, and others as a traceback.
     raise BentoMLException(str(error)) from None
@@ -145,3 +147,13 @@ class ChurnService:
     async def predict_batch(self, batch: CustomerBatch, /) -> BatchPrediction:
         """Predict for 1 to 100 customers with one call of the model."""
         return await v1.PREDICT_BATCH.answer(RUNTIME.worker.predictor, batch)
+
+    @bentoml.api(route=v2.PREDICT.path)
+    async def predict_v2(self, case: CaseRequest, /) -> PredictionV2:
+        """Estimate whether one customer will leave, decide whether to contact them, say why."""
+        return await v2.PREDICT.answer(RUNTIME.worker.predictor, case)
+
+    @bentoml.api(route=v2_batch.PREDICT_BATCH.path)
+    async def predict_batch_v2(self, batch: BatchRequest, /) -> BatchAnswer:
+        """Decide about 1 to 1,000 customers, and whom to contact first."""
+        return await v2_batch.PREDICT_BATCH.answer(RUNTIME.worker.predictor, batch)

@@ -13,6 +13,8 @@ from churn_serving.schema import EXAMPLE, Customer
 PREDICT: Final = "/predict"
 PREDICT_V1: Final = "/api/v1/predict"
 BATCH: Final = "/api/v1/predict/batch"
+PREDICT_V2: Final = "/api/v2/predict"
+PREDICT_BATCH_V2: Final = "/api/v2/predict/batch"
 
 CUSTOMER: Final[dict[str, Any]] = dict(EXAMPLE)
 JSON: Final = {"content-type": "application/json"}

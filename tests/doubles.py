@@ -8,6 +8,7 @@ from typing import Any, Final
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import RegisteredModel
+from churn_serving.model.policy import Policy
 from churn_serving.model.portable import Linear, Manifest, Members
 from churn_serving.runtime.state import ServiceState
 from churn_serving.telemetry.exposition import Exchange
@@ -55,6 +56,7 @@ def service_state(**changes: Any) -> ServiceState:
         "process": Process(),
         "siblings": Siblings(expected=1),
         "model": {},
+        "policy": Policy(),
     }
     return ServiceState(**{**defaults, **changes})
 

@@ -13,15 +13,20 @@ from pydantic_core import PydanticCustomError
 
 __all__ = [
     "EXAMPLE",
+    "FIRST_MONTHS",
     "MAX_BATCH_ITEMS",
     "ContractType",
     "Customer",
+    "CustomerV2",
     "Outcome",
     "PaymentMethod",
     "Request",
 ]
 
 MAX_BATCH_ITEMS: Final = 100
+
+FIRST_MONTHS: Final = (0, 1)
+"""The values of ``tenure_months`` in the first month: some systems count from 0, some from 1."""
 
 ContractType = Literal["month-to-month", "one-year", "two-year"]
 PaymentMethod = Literal["electronic", "mailed", "bank", "credit"]
@@ -89,6 +94,40 @@ class Customer(Request):
     @classmethod
     def _covers_the_current_month(cls, value: float, info: ValidationInfo) -> float:
         if value < info.data.get("monthly_charges", value):
+            raise PydanticCustomError(
+                "less_than_monthly_charges",
+                "Input should be greater than or equal to monthly_charges",
+            )
+        return value
+
+
+class CustomerV2(Customer):
+    """A customer who, in the first month, need not have a total yet."""
+
+    total_charges: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1_000_000,
+            description="All charges so far, in dollars; at least monthly_charges. May be left out "
+            "in the first month (tenure_months 0 or 1), when it is monthly_charges.",
+            validate_default=True,
+        ),
+    ] = None  # type: ignore[assignment]  # once validated, it is a number
+
+    @field_validator("total_charges")
+    @classmethod
+    def _covers_the_current_month(cls, value: float | None, info: ValidationInfo) -> float:
+        known = info.data
+        monthly = known.get("monthly_charges")
+        if value is None:
+            # What is wrong with the other fields is said of them.
+            if known.get("tenure_months", 0) in FIRST_MONTHS:
+                return monthly or 0.0
+            raise PydanticCustomError(
+                "missing_after_first_month", "Input is required after the first month"
+            )
+        if monthly is not None and value < monthly:
             raise PydanticCustomError(
                 "less_than_monthly_charges",
                 "Input should be greater than or equal to monthly_charges",

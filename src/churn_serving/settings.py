@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     stored with the model.
     """
 
+    policy_file: FilePath | None = None
+    """What a customer, an offer and a contact cost, and how many leavers accept: a JSON or TOML
+    file, by which /api/v2 decides whom to contact. Unset: the figures of Verbraken et al. (2013).
+    """
+
     request_timeout_seconds: Annotated[float, Field(gt=0, le=300)] = 5.0
     """How long a request may take, from its header to its answer. If its body is not complete by
     then, the answer is 408; if the model is not done, 504. A caller may ask for less with
@@ -118,7 +123,9 @@ class Settings(BaseSettings):
     # A full batch has about 25 KB; validating a megabyte of unknown fields would take a third of a
     # second, in which nobody else is answered.
     max_body_bytes: Annotated[int, Field(ge=1024)] = 128 * 1024
-    """The largest request body. A larger one gets 413."""
+    """The largest request body, but for /api/v2/predict/batch, which takes a megabyte. A larger one
+    gets 413.
+    """
 
     max_batch_size: Annotated[int, Field(ge=1, le=100_000)] = 256
     """The most customers that one call of the model scores."""

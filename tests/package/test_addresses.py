@@ -107,7 +107,7 @@ def test_a_worker_takes_a_unix_socket(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_a_worker_that_refuses_stays_not_ready_and_says_why(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def load() -> Runner:
+    def load() -> tuple[Runner, None]:
         pytest.fail("a runner was made")
 
     given(monkeypatch, "tcp://127.0.0.1:3001")

@@ -17,9 +17,9 @@ from churn_serving.features.columns import (
     matrix_of,
     refused_rows,
 )
-from churn_serving.features.first_month import FIRST_MONTHS, first_total, with_first_totals
+from churn_serving.features.first_month import with_first_totals
 from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.schema import EXAMPLE, Customer
+from churn_serving.schema import EXAMPLE, FIRST_MONTHS, Customer, CustomerV2
 
 _BOUNDS = bounds_of(Customer)
 _EDGES = {
@@ -128,10 +128,21 @@ def test_the_first_total_is_the_same_for_one_customer_and_for_a_column(
         tenure_months=tenure, monthly_charges=monthly, total_charges=total, missing=missing
     )
     for row, value, was_filled in zip(rows, filled_totals.tolist(), filled.tolist(), strict=True):
-        expected = first_total(row[0], row[1]) if row[2] is None else row[2]
         assert was_filled is (row[2] is None and row[0] in FIRST_MONTHS)
-        assert (expected is None and np.isnan(value)) or value == expected
+        try:
+            one = _with_total(*row)
+        except ValidationError:
+            assert np.isnan(value) or value < row[1]
+        else:
+            assert value == one.total_charges
 
 
 def test_a_missing_total_is_the_first_months_charge_in_months_0_and_1_only() -> None:
-    assert [first_total(month, 20.5) for month in (0, 1, 2)] == [20.5, 20.5, None]
+    assert [_with_total(month, 20.5, None).total_charges for month in (0, 1)] == [20.5, 20.5]
+    with pytest.raises(ValidationError, match="required after the first month"):
+        _with_total(2, 20.5, None)
+
+
+def _with_total(tenure: int, monthly: float, total: float | None) -> CustomerV2:
+    fields = {"tenure_months": tenure, "monthly_charges": monthly, "total_charges": total}
+    return CustomerV2.model_validate({**EXAMPLE, **fields})

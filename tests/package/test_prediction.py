@@ -9,6 +9,7 @@ from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.http.api import v0, v1
 from churn_serving.inference.batching import InlineRunner
 from churn_serving.inference.prediction import Predictor, Scored
+from churn_serving.model.policy import Policy
 from churn_serving.schema import EXAMPLE, Customer
 from churn_serving.telemetry.metrics import Metrics
 from tests.doubles import MODEL, circuit_breaker
@@ -37,7 +38,14 @@ def _predictor(fitted: Fitted, seen: list[Scored], threshold: float = 0.5) -> Pr
         breaker=circuit_breaker(),
         metrics=Metrics(model_version="v1"),
     )
-    return Predictor(runner, model=MODEL, threshold=threshold, observe=seen.append)
+    return Predictor(
+        runner,
+        model=MODEL,
+        threshold=threshold,
+        policy=Policy(),
+        explainer=None,
+        observe=seen.append,
+    )
 
 
 def test_what_is_scored_agrees_with_scikit_learn_and_is_observed(
@@ -48,7 +56,7 @@ def test_what_is_scored_agrees_with_scikit_learn_and_is_observed(
     many = asyncio.run(predictor.score_many([CUSTOMER] * 3))
     assert one.probabilities == pytest.approx([probability], abs=1e-12)
     assert many.probabilities == pytest.approx([probability] * 3, abs=1e-12)
-    assert (one.decisions, many.decisions) == ([1], [1, 1, 1])
+    assert (one.predictions, many.predictions) == ([1], [1, 1, 1])
     assert one.model is many.model is MODEL
     assert one.seconds > 0
     assert many.seconds > 0
@@ -61,7 +69,7 @@ def test_churn_is_predicted_from_the_threshold_on(
 ) -> None:
     scored = asyncio.run(_predictor(logistic, seen).score_one(CUSTOMER))
     predictor = _predictor(logistic, seen, scored.probabilities[0] + offset)
-    assert asyncio.run(predictor.score_one(CUSTOMER)).decisions == [decision]
+    assert asyncio.run(predictor.score_one(CUSTOMER)).predictions == [decision]
 
 
 SCORED = Scored([0.25, 0.75], [0, 1], 0.00123456, MODEL)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from churn_serving.errors import ModelCorruptedError, RunnerUnreachableError
-from churn_serving.http.api import warm_up
+from churn_serving.http.api import ENDPOINTS, warm_up
 from churn_serving.inference.batching import InlineRunner, Runner
 from churn_serving.runtime import worker as worker_module
 from churn_serving.runtime.worker import Worker
@@ -86,7 +86,7 @@ def test_its_life_has_three_phases(
         phases.append(state.phase)
 
     phases = [state.phase]
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     phases.append(state.phase)
     _live(worker, meanwhile=look)
     phases.append(state.phase)
@@ -112,15 +112,15 @@ def test_its_first_answers_are_counted_for_nobody(
         scored(customers, seconds)
 
     state.metrics.scored = noted  # type: ignore[method-assign] # a spy
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     _live(worker, meanwhile=look)
-    assert len(calls) == 3  # one for each route
+    assert len(calls) == len(ENDPOINTS)
 
 
 def test_a_model_that_was_damaged_leaves_it_alive_with_the_sentence(
     worker: Worker, state: ServiceState, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def load() -> Runner:
+    def load() -> tuple[Runner, None]:
         raise ModelCorruptedError("saved_model.pkl is not the file that was registered.")
 
     async def look() -> None:
@@ -142,7 +142,7 @@ def test_a_model_that_was_damaged_leaves_it_alive_with_the_sentence(
 def test_whatever_unpickling_raises_is_named_by_its_kind_and_logged_in_full(
     worker: Worker, state: ServiceState, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def load() -> Runner:
+    def load() -> tuple[Runner, None]:
         raise MemoryError("at 0x4711 in somebody's folder")
 
     worker.load(load)
@@ -167,7 +167,7 @@ def test_a_model_that_loads_but_does_not_answer_is_never_ready(
 
     phases: list[str] = []
     monkeypatch.setattr(runner, "_scorer", Broken())
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     _live(worker, meanwhile=look)
     assert phases == ["failed"]
     assert state.failure == (
@@ -210,7 +210,7 @@ def test_it_follows_the_service_that_runs_the_model(
 
     monkeypatch.setattr(worker_module, "_RUNNER_CHECK_SECONDS", 0.001)
     monkeypatch.setattr(worker_module, "_RUNNER_STARTS_WITHIN_SECONDS", 0.01)
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     with caplog.at_level(logging.WARNING, "churn_serving"):
         _live(worker, is_ready, meanwhile)
     # Told when it changes, not every second.
@@ -230,7 +230,7 @@ def test_its_start_waits_for_the_service_that_runs_the_model(
         # A worker beside it may be ready already, and share its socket.
         assert state.phase == "ready"
 
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     _live(worker, is_ready, meanwhile)
 
 
@@ -255,7 +255,7 @@ def test_a_runner_that_is_ready_but_fails_its_first_call_is_asked_again(
 
     monkeypatch.setattr(worker_module, "_RUNNER_CHECK_SECONDS", 0.001)
     monkeypatch.setattr(runner, "score_row", score)
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     _live(worker, is_ready, meanwhile)
     assert failures == 0
 
@@ -279,7 +279,7 @@ def test_its_gauges_say_how_it_is(
         assert _value(state, BREAKER_STATE) == 2
         assert _value(state, BREAKER_OPENED) == 1
 
-    worker.load(lambda: runner)
+    worker.load(lambda: (runner, None))
     _live(worker, meanwhile=look)
     assert _value(state, WORKERS_READY) == 0  # as of its last report
 

@@ -15,6 +15,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from churn_serving.context import deadline, request_id
+from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.pages import PAGES
 from churn_serving.telemetry.metrics import ERRORS, HTTP_DURATION
 from tests.bad_requests import BATCH, CUSTOMER, JSON, PREDICT, PREDICT_V1
@@ -335,7 +336,7 @@ def test_a_failing_model_is_counted(client: TestClient, service: ModuleType) -> 
     ("path", "part"),
     [
         ("/metrics", "churn_serving.http.pages.exposition"),
-        (PREDICT, "churn_serving.http.lane.to_json"),
+        (PREDICT, "churn_serving.http.lane.Lane._ready_predictor"),
     ],
 )
 def test_an_error_that_nobody_foresaw_is_answered_in_the_contract(
@@ -374,7 +375,7 @@ def test_nothing_is_let_through_that_is_not_listed(
 def test_bentomls_client_finds_its_schema(client: TestClient) -> None:
     schema = client.get("/schema.json").json()
     routes = {route["name"]: route["route"] for route in schema["routes"]}
-    assert routes == {"predict": PREDICT, "predict_v1": PREDICT_V1, "predict_batch": BATCH}
+    assert routes == {endpoint.name: path for path, endpoint in ENDPOINTS.items()}
 
 
 def test_a_websocket_is_refused(client: TestClient) -> None:

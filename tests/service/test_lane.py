@@ -15,6 +15,7 @@ from churn_serving.http.edge import Edge
 from churn_serving.http.lane import Lane
 from churn_serving.inference.batching import BatchingRunner, InlineRunner
 from churn_serving.inference.prediction import Predictor
+from churn_serving.model.policy import Policy
 from churn_serving.settings import Settings
 from churn_serving.telemetry.metrics import DEADLINE_MISSED, ERRORS, HTTP_DURATION, SHED, Metrics
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT
@@ -93,10 +94,17 @@ async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
     raise AssertionError("the lane should have answered itself")
 
 
-def make_lane(runner: Runner, *, timeout: float = 5.0, max_waiting: int = 512) -> Edge:
+def make_lane(runner: Runner, *, timeout: float = 5.0, max_waiting: int = 512 * LIMIT) -> Edge:
     """Return the lane behind the edge, which gives a request its deadline."""
     metrics = Metrics(model_version="test")
-    predictor = Predictor(runner, model=MODEL, threshold=0.5, observe=lambda _: None)
+    predictor = Predictor(
+        runner,
+        model=MODEL,
+        threshold=0.5,
+        policy=Policy(),
+        explainer=None,
+        observe=lambda _: None,
+    )
     state = service_state(metrics=metrics, predictor=predictor)
     bodies = BodyReader(max_bytes=LIMIT, max_waiting=max_waiting)
     settings = Settings(request_timeout_seconds=timeout)
@@ -273,7 +281,7 @@ def test_too_many_slow_bodies_are_answered_429_and_quick_ones_as_ever(
     inline: InlineRunner,
 ) -> None:
     async def scenario() -> None:
-        lane = make_lane(inline, timeout=0.2, max_waiting=3)
+        lane = make_lane(inline, timeout=0.2, max_waiting=3 * LIMIT)
 
         async def ask(exchange: Exchange) -> None:
             await lane(exchange.scope, exchange.receive, exchange.send)

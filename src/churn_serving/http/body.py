@@ -28,8 +28,9 @@ T = TypeVar("T")
 MAX_DRAINED_BYTES: Final = 1024**2
 """Less than this is sooner thrown away than a connection is made anew."""
 
-MAX_WAITING_BODIES: Final = 512
-"""Each holds memory for as long as a request may take: 64 MiB, if all are as large as may be."""
+MAX_WAITING_BYTES: Final = 64 * 1024**2
+"""Each body that is waited for holds memory for as long as a request may take: this, if all become
+as large as they may."""
 
 _NO_ENCODINGS: Final = (b"", b"identity")
 _JSON: Final = b"application/json"
@@ -69,17 +70,24 @@ class BodyReader:
     """Reads bodies.
 
     Args:
-        max_bytes: Of one body, announced or received.
-        max_waiting: Bodies that may be waited for at a time.
+        max_bytes: Of one body, announced or received, where its route does not say otherwise.
+        max_waiting: Bytes that those bodies may come to together that are waited for.
     """
 
-    def __init__(self, *, max_bytes: int, max_waiting: int = MAX_WAITING_BODIES) -> None:
+    def __init__(self, *, max_bytes: int, max_waiting: int = MAX_WAITING_BYTES) -> None:
         self._max_bytes = max_bytes
         self._max_waiting = max_waiting
         self._waiting = 0
 
-    async def read(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def read(
+        self, headers: Mapping[bytes, bytes], receive: Receive, max_bytes: int | None = None
+    ) -> bytes:
         """Return the whole body.
+
+        Args:
+            headers: The request's.
+            receive: Where it comes from.
+            max_bytes: What the route allows; None: as much as most.
 
         Raises:
             BodyTooLargeError: The body has too many bytes.
@@ -87,9 +95,10 @@ class BodyReader:
             ClientGoneError: The client closed the connection first.
             TooManyBodiesError: The body would have to be waited for, and too many are.
         """
+        limit = max_bytes or self._max_bytes
         length = headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) > self._max_bytes:
-            raise self._too_large()
+        if length.isdigit() and int(length) > limit:
+            raise _too_large(limit)
         # Nearly always the whole body is there at once. A timer would cost more than reading it,
         # so none is set before something has to be waited for.
         reading = receive().__await__()
@@ -100,34 +109,36 @@ class BodyReader:
         except StopIteration as done:
             message: Message = done.value
             if not message.get("more_body", False):
-                return self._limited(_chunk(message))
+                return _limited(_chunk(message), limit)
             body += _chunk(message)
         else:
             waiting = _resumed(reading, waits_for)
-        if self._waiting >= self._max_waiting:
+        if self._waiting and self._waiting + limit > self._max_waiting:
             reading.close()
             raise TooManyBodiesError("Too many request bodies are arriving piece by piece.")
-        self._waiting += 1
+        self._waiting += limit
         try:
             async with asyncio.timeout(deadline() - perf_counter()):
                 while True:
                     message = await (waiting or receive())
                     waiting = None
                     body += _chunk(message)
-                    if len(body) > self._max_bytes or not message.get("more_body", False):
-                        return self._limited(bytes(body))
+                    if len(body) > limit or not message.get("more_body", False):
+                        return _limited(bytes(body), limit)
         except TimeoutError:
             raise BodyTooSlowError("The request body did not arrive in time.") from None
         finally:
-            self._waiting -= 1
+            self._waiting -= limit
 
-    def _limited(self, body: bytes) -> bytes:
-        if len(body) > self._max_bytes:
-            raise self._too_large()
-        return body
 
-    def _too_large(self) -> BodyTooLargeError:
-        return BodyTooLargeError(f"The request body is larger than {self._max_bytes} bytes.")
+def _limited(body: bytes, limit: int) -> bytes:
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def _too_large(limit: int) -> BodyTooLargeError:
+    return BodyTooLargeError(f"The request body is larger than {limit} bytes.")
 
 
 @types.coroutine

@@ -11,8 +11,6 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from pydantic_core import to_json
-
 from churn_serving.errors import ClientGoneError, NotReadyError
 from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.body import require_json
@@ -64,7 +62,7 @@ class Lane:
         try:
             predictor = self._ready_predictor()
             require_json(headers)
-            body = await self._bodies.read(headers, receive)
+            body = await self._bodies.read(headers, receive, endpoint.max_body_bytes)
             read = True
             scoring = endpoint.score(predictor, endpoint.parse(body))
             if not predictor.runner.inline:
@@ -73,7 +71,7 @@ class Lane:
             if scored.model is not self._model:
                 self._model = scored.model
                 self._model_headers = ((b"x-model-version", scored.model.version.encode()),)
-            return HTTPStatus.OK, to_json(endpoint.render(scored)), self._model_headers
+            return HTTPStatus.OK, endpoint.encode(endpoint.render(scored)), self._model_headers
         except Exception as error:  # noqa: BLE001 - the last resort: an answer without internals
             answer = answer_to(error, route=path, metrics=self._state.metrics)
             return answer if read else early(answer, headers)

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from churn_serving.http.api.v2 import policy_answer
 from churn_serving.http.card import CARD, card_route
 from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
 from churn_serving.http.problems import sentence_of
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
     from churn_serving.runtime.state import ServiceState
 
-__all__ = ["METRICS", "MODEL", "PAGES", "SCHEMA", "pages"]
+__all__ = ["METRICS", "MODEL", "PAGES", "POLICY", "SCHEMA", "pages"]
 
 METRICS: Final = "/metrics"
 MODEL: Final = "/metrics/model"
+POLICY: Final = "/api/v2/policy"
 SCHEMA: Final = "/schema.json"
-PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL, CARD)
+PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL, CARD, POLICY)
 
 
 def pages(
@@ -83,6 +85,9 @@ def pages(
     async def model(_: Request) -> Response:
         return JSONResponse({**state.model, "model_load_time_seconds": state.model_load_seconds})
 
+    async def policy(_: Request) -> Response:
+        return JSONResponse(policy_answer(state.policy))
+
     async def schema_page(_: Request) -> Response:
         return Response(schema, media_type="application/json")
 
@@ -93,6 +98,7 @@ def pages(
             Route(READINESS, readiness),
             Route(METRICS, metrics),
             Route(MODEL, model),
+            Route(POLICY, policy),
             card_route(state.card, state.model["model_tag"]),
             Route(SCHEMA, schema_page),
         ],

@@ -18,6 +18,7 @@ from churn_serving import __version__
 from churn_serving.cpus import available_cpus
 from churn_serving.errors import RunnerUnreachableError, SettingsError
 from churn_serving.inference.batching import BatchingRunner, Runner, make_runner
+from churn_serving.inference.explaining import make_explainer
 from churn_serving.inference.resilience import CircuitBreaker
 from churn_serving.model.artifact import Trust, find_model, load
 from churn_serving.model.card import read_card
@@ -25,6 +26,7 @@ from churn_serving.revision import git_commit
 from churn_serving.runtime.addresses import refuse_requests, require_unix_socket
 from churn_serving.runtime.connections import running_server, stop_last
 from churn_serving.runtime.parent import end_with_the_parent
+from churn_serving.runtime.pins import pinned_policy
 from churn_serving.runtime.state import ServiceState
 from churn_serving.runtime.worker import Worker
 from churn_serving.telemetry.exposition import Exchange
@@ -40,6 +42,7 @@ from churn_serving.telemetry.process import Process, Siblings
 
 if TYPE_CHECKING:
     from churn_serving.features.columns import FloatArray
+    from churn_serving.inference.explaining import Explainer
     from churn_serving.model.artifact import Artifact, RegisteredModel
     from churn_serving.model.scoring import Scorer
     from churn_serving.settings import Settings
@@ -80,14 +83,17 @@ class Runtime:
         """
         return load(self.model)
 
-    def embedded_runner(self) -> Runner:
-        """Load the model into a runner in this process."""
+    def embedded_runner(self) -> tuple[Runner, Explainer | None]:
+        """Load the model into a runner in this process; return what explains it, too."""
         artifact = self.load()
         self.state.metrics.gauge(MODEL_MEMORY, artifact.size, self.model.version)
-        return make_runner(artifact.scorer, **self._runner_options())
+        return make_runner(artifact.scorer, **self._runner_options()), self._explainer(artifact)
 
-    def remote_runner(self, service: Any) -> Runner:  # noqa: ANN401 - BentoML's proxy has no type
-        """Return a runner that calls the service which runs the model."""
+    def remote_runner(
+        self,
+        service: Any,  # noqa: ANN401 - BentoML's proxy has no type
+    ) -> tuple[Runner, Explainer | None]:
+        """Return a runner that calls the service which runs the model, and what explains here."""
         # Imported late: the supervisor would have it for nothing, and it takes 6 MB.
         import aiohttp  # noqa: PLC0415
 
@@ -98,7 +104,9 @@ class Runtime:
             except (OSError, aiohttp.ClientError, ServiceUnavailable) as error:
                 raise RunnerUnreachableError("The model does not answer.") from error
 
-        return BatchingRunner(score, **self._runner_options())
+        runner = BatchingRunner(score, **self._runner_options())
+        # scikit-learn is in the memory of the service that runs the model, once.
+        return runner, None if self.model.is_pickled else self._explainer(self.load())
 
     def become_the_runner(self) -> Scorer:
         """Make this process the one that runs the model for others; return its scorer."""
@@ -112,6 +120,11 @@ class Runtime:
             else:
                 stop_last(server, self.settings)
         return self.load().scorer
+
+    def _explainer(self, artifact: Artifact) -> Explainer | None:
+        return make_explainer(
+            getattr(artifact, "reasons", None), timeout=self.settings.request_timeout_seconds
+        )
 
     def _runner_options(self) -> dict[str, Any]:
         return {
@@ -127,7 +140,8 @@ def assemble(settings: Settings) -> Runtime:
     """Put a process together; its model is found, but nothing is loaded or started yet.
 
     Raises:
-        ChurnServingError: The store has no such model, or none that is to be served.
+        ChurnServingError: The store has no such model, or none that is to be served; or there is no
+            such policy.
     """
     trust = Trust.of(settings.model_public_key_file, allow_pickle=settings.allow_pickle)
     model = find_model(settings.model_tag, trust)
@@ -160,6 +174,7 @@ def assemble(settings: Settings) -> Runtime:
         siblings=Siblings(expected=settings.workers + runners),
         # What is served comes first, and its metadata cannot say otherwise.
         model={**served, **model.metadata, **served, "manifest_sha256": model.sha256},
+        policy=pinned_policy(settings),
         card=read_card(model),
         breaker_fails_readiness=settings.breaker_fails_readiness,
     )

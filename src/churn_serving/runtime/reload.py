@@ -20,7 +20,7 @@ import psutil
 
 from churn_serving.errors import ChurnServingError
 from churn_serving.model.artifact import check_model
-from churn_serving.settings import ENV_PREFIX
+from churn_serving.runtime.pins import current_policy, pins
 from churn_serving.telemetry.exposition import says_ready
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ _EXIT_SECONDS: Final = 10.0
 _STEP_SECONDS: Final = 0.05
 _WORKERS: Final = "service"
 """BentoML's name of those who answer."""
-
-_TAG: Final = f"{ENV_PREFIX}MODEL_TAG"
 
 
 class _FailedError(Exception):
@@ -86,10 +84,16 @@ class RollingReload:
         done, wanted = 0, watcher.numprocesses
         try:
             model = await asyncio.to_thread(check_model, self._settings.model_tag, self._trust)
-            logger.info("Reload: the workers are replaced one by one; they get %s", model.tag)
+            policy = current_policy(self._settings)
+            pinned = pins(model.tag, policy, self._settings)
+            logger.info(
+                "Reload: the workers are replaced one by one; they get %s and the policy %s",
+                model.tag,
+                policy.version,
+            )
             fresh: set[int] = set()
             while done < wanted and not fresh.issuperset(watcher.processes):
-                fresh.add(await self._replace_one(watcher, model.tag, fresh))
+                fresh.add(await self._replace_one(watcher, pinned, fresh))
                 done += 1
             logger.info("Reload: done, %s is served by all workers", model.tag)
         except (ChurnServingError, _FailedError) as error:
@@ -99,13 +103,15 @@ class RollingReload:
         finally:
             self._task = None
 
-    async def _replace_one(self, watcher: Watcher, tag: str, fresh: Collection[int]) -> int:
+    async def _replace_one(
+        self, watcher: Watcher, pinned: dict[str, str], fresh: Collection[int]
+    ) -> int:
         """Put a new worker in the place of the oldest that is not new; return its process id.
 
         Raises:
             _FailedError: The new one is not ready; it is gone again, and the old one still there.
         """
-        env = {**watcher.env, _TAG: tag}
+        env = {**watcher.env, **pinned}
         folder = Path(env["PROMETHEUS_MULTIPROC_DIR"])
         known = _names(folder)  # a process id may be used again
         new = self._spawn(watcher, env)

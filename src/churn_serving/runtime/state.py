@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from churn_serving.inference.prediction import Predictor
+    from churn_serving.model.policy import Policy
     from churn_serving.telemetry.exposition import Exchange
     from churn_serving.telemetry.metrics import Metrics
     from churn_serving.telemetry.process import Process, Siblings
@@ -36,6 +37,7 @@ class ServiceState:
         process: This worker's own figures.
         siblings: The other workers.
         model: What ``/metrics/model`` says of the registered model.
+        policy: Decides whom to contact.
         card: The model's page for people, if it has one.
         breaker_fails_readiness: Whether an open circuit breaker makes the service unready.
         predictor: Answers requests; None while no model is loaded.
@@ -51,6 +53,7 @@ class ServiceState:
     process: Process
     siblings: Siblings
     model: Mapping[str, Any]
+    policy: Policy
     card: bytes | None = None
     breaker_fails_readiness: bool = False
     predictor: Predictor | None = None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from churn_serving.inference.batching import Runner
+    from churn_serving.inference.explaining import Explainer
     from churn_serving.inference.prediction import Scored
     from churn_serving.model.artifact import RegisteredModel
     from churn_serving.runtime.state import ServiceState
@@ -85,20 +86,20 @@ class Worker:
             end_with_the_parent()
             self._connections = Connections(server, state=self._state, settings=self._settings)
 
-    def load(self, load: Callable[[], Runner]) -> None:
+    def load(self, load: Callable[[], tuple[Runner, Explainer | None]]) -> None:
         """Load the model.
 
         Should that fail, the worker stays, not ready, and says why: a process that ended would be
         started again, and again.
 
         Args:
-            load: Returns what scores rows with the model.
+            load: Returns what scores rows with the model, and what explains that.
         """
         begun = perf_counter()
         try:
             if self._settings.topology == "split":
                 require_unix_socket()
-            runner = load()
+            runner, explainer = load()
         except Exception as error:  # noqa: BLE001 - unpickling may raise anything
             self._give_up(f"The model '{self._model.tag}' cannot be loaded", error)
             return
@@ -108,6 +109,8 @@ class Worker:
             runner,
             model=self._model,
             threshold=self._model.threshold if threshold is None else threshold,
+            policy=self._state.policy,
+            explainer=explainer,
             observe=self._count_and_log if logger.isEnabledFor(logging.DEBUG) else self._count,
         )
 
@@ -194,16 +197,22 @@ class Worker:
             pause = min(2 * pause, _RUNNER_CHECK_SECONDS)
 
     def _count(self, scored: Scored) -> None:
-        self._state.metrics.predicted(scored.decisions)
+        metrics = self._state.metrics
+        metrics.predicted(scored.predictions)
+        for decision in scored.decisions:
+            metrics.decided(decision.action, decision.expected_profit)
+        for reasons in scored.reasons:
+            if reasons:
+                metrics.explained(reasons[0]["code"], reasons[0]["direction"])
 
     def _count_and_log(self, scored: Scored) -> None:
         self._count(scored)
         logger.debug(
-            "Prediction" if len(scored.decisions) == 1 else "Predictions",
+            "Prediction" if len(scored.predictions) == 1 else "Predictions",
             extra={
                 "model_version": scored.model.version,
-                "customers": len(scored.decisions),
-                "churn": sum(scored.decisions),
+                "customers": len(scored.predictions),
+                "churn": sum(scored.predictions),
                 "churn_probabilities": scored.probabilities,
             },
         )

@@ -104,6 +104,22 @@ CHURN_RATE_ROLLING: Final = _gauge(
     f"Share of the last {ROLLING_WINDOW} customers, of all workers, who are predicted to leave.",
     "model_version",
 )
+DECISIONS: Final = _counter(
+    "ml_decisions",
+    "Customers decided about (/api/v2), by action: contact, leave_alone, or control for those who "
+    "would be contacted but are kept apart.",
+    "action",
+)
+EXPECTED_PROFIT: Final = _counter(
+    "ml_expected_profit",
+    "What the contacts that were decided on are expected to gain, in dollars; an estimate.",
+)
+REASONS: Final = _counter(
+    "ml_reasons",
+    "Customers by the strongest reason of their estimate, and whether it raises or lowers it.",
+    "code",
+    "direction",
+)
 INFERENCE_DURATION: Final = _histogram(
     "ml_inference_duration_seconds",
     "How long one call of the model took, whatever the size of its batch.",
@@ -191,6 +207,11 @@ START_TIME: Final = _gauge(
     "process_start_time_seconds", "Unix time at which the oldest worker started.", merge="min"
 )
 
+_OF_CUSTOMERS: Final = (
+    *(PREDICTIONS, DECISIONS, EXPECTED_PROFIT, REASONS),
+    *(INFERENCE_DURATION, BATCH_SIZE, QUEUE_WAIT),
+)
+
 FAMILIES: Final = {
     value.name: value for value in tuple(globals().values()) if isinstance(value, Family)
 }
@@ -253,6 +274,11 @@ class Metrics:
         self._queue_wait = self._histogram(QUEUE_WAIT)
         self._churn = self._counter(PREDICTIONS, model_version, "churn")
         self._no_churn = self._counter(PREDICTIONS, model_version, "no_churn")
+        self._decisions = {
+            action: self._counter(DECISIONS, action)
+            for action in ("contact", "leave_alone", "control")
+        }
+        self._expected_profit = self._counter(EXPECTED_PROFIT)
         # Likewise all that should stay at zero: Prometheus sees no jump from nothing to one.
         for error in (
             QueueFullError,
@@ -287,16 +313,26 @@ class Metrics:
         """Count a request's time in the queue."""
         self._queue_wait.observe(seconds)
 
-    def predicted(self, decisions: list[Literal[0, 1]]) -> None:
+    def predicted(self, predictions: list[Literal[0, 1]]) -> None:
         """Count the predictions of one request."""
         now = perf_counter()
-        for decision in decisions:
-            if decision:
+        for prediction in predictions:
+            if prediction:
                 self._churn.value += 1
                 self.recent.append(now)
             else:
                 self._no_churn.value += 1
                 self.recent.append(-now)
+
+    def decided(self, action: str, expected_profit: float) -> None:
+        """Count a decision about a customer."""
+        self._decisions[action].value += 1
+        if action == "contact":
+            self._expected_profit.value += expected_profit
+
+    def explained(self, code: str, direction: str) -> None:
+        """Count the strongest reason of an estimate. The caller keeps the codes bounded."""
+        self._counter(REASONS, code, direction).value += 1
 
     def failed(self, route: str, error: BaseException) -> None:
         """Count a request that ended in an error."""
@@ -333,7 +369,7 @@ class Metrics:
     def forget_predictions(self) -> None:
         """Begin anew with the model's figures: it has not worked for a customer yet."""
         for family, _, sample in self:
-            if family not in (PREDICTIONS, INFERENCE_DURATION, BATCH_SIZE, QUEUE_WAIT):
+            if family not in _OF_CUSTOMERS:
                 continue
             if isinstance(sample, Histogram):
                 sample.counts[:] = [0] * len(sample.counts)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic_core import to_json
-
-from churn_serving.http.api import v0, v1
+from churn_serving.http.api import v0, v1, v2, v2_batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,8 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ENDPOINTS", "warm_up"]
 
-ENDPOINTS: Final[Mapping[str, Endpoint[Any, Any]]] = {
-    endpoint.path: endpoint for endpoint in (v0.PREDICT, v1.PREDICT, v1.PREDICT_BATCH)
+ENDPOINTS: Final[Mapping[str, Endpoint[Any, Any, Any]]] = {
+    endpoint.path: endpoint
+    for endpoint in (
+        *(v0.PREDICT, v1.PREDICT, v1.PREDICT_BATCH),
+        *(v2.PREDICT, v2_batch.PREDICT_BATCH),
+    )
 }
 """Every JSON route of every version, by its path."""
 
@@ -29,4 +31,4 @@ async def warm_up(predictor: Predictor) -> None:
         ChurnServingError: The model cannot answer.
     """
     for endpoint in ENDPOINTS.values():
-        to_json(await endpoint.answer(predictor, endpoint.parse(endpoint.example)))
+        await endpoint.answer(predictor, endpoint.parse(endpoint.example))

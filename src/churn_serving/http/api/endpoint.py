@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from churn_serving.errors import MalformedBodyError, ValidationFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from pydantic_core import ErrorDetails
-
     from churn_serving.errors import Failure, RequestError
-    from churn_serving.inference.prediction import Predictor, Scored
+    from churn_serving.inference.prediction import Predictor
+    from churn_serving.model.artifact import RegisteredModel
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "refusal"]
 
 _MAX_FAILURES: Final = 100
 _MAX_NAME: Final = 100
 
+
+class _Answered(Protocol):
+    """What was found out about a request's customers."""
+
+    @property
+    def model(self) -> RegisteredModel:
+        """The model that was asked."""
+        ...
+
+
 In = TypeVar("In", bound=BaseModel)
+S = TypeVar("S", bound=_Answered)
 Out = TypeVar("Out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint(Generic[In, Out]):
+class Endpoint(Generic[In, S, Out]):
     """A JSON route of one version of the API.
 
     Attributes:
@@ -38,7 +48,9 @@ class Endpoint(Generic[In, Out]):
         request: The model of the body.
         response: The type of the answer.
         score: Scores the customers of a request.
-        render: Writes down what was scored, as this version has it.
+        render: Returns what was scored, as this version has it, to be written down.
+        encode: Writes that down as JSON.
+        max_body_bytes: The largest body; None: what the settings say.
     """
 
     path: str
@@ -46,8 +58,10 @@ class Endpoint(Generic[In, Out]):
     summary: str
     request: type[In]
     response: type[Out]
-    score: Callable[[Predictor, In], Coroutine[Any, Any, Scored]]
-    render: Callable[[Scored], Out]
+    score: Callable[[Predictor, In], Coroutine[Any, Any, S]]
+    render: Callable[[S], Any]
+    encode: Callable[[Any], bytes] = to_json
+    max_body_bytes: int | None = None
     _validate_json: Callable[[bytes], In] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -70,16 +84,18 @@ class Endpoint(Generic[In, Out]):
         try:
             return self._validate_json(body)
         except ValidationError as error:
-            raise _refusal(
-                error.errors(include_url=False, include_context=False, include_input=False)
-            ) from None
+            raise refusal(error) from None
 
     async def answer(self, predictor: Predictor, request: In) -> Out:
-        """Return the answer to a valid request."""
-        return self.render(await self.score(predictor, request))
+        """Return the answer to a valid request, as its JSON is read."""
+        written = self.encode(self.render(await self.score(predictor, request)))
+        answer: Out = from_json(written)
+        return answer
 
 
-def _refusal(errors: list[ErrorDetails]) -> RequestError:
+def refusal(error: ValidationError) -> RequestError:
+    """Return what a caller is told whose body, or a part of it, is not valid."""
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
     # A field's name may be the caller's own invention: keep it short.
     detail: list[Failure] = [
         {

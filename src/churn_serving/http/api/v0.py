@@ -29,7 +29,7 @@ class Prediction(TypedDict):
 
 def _render(scored: Scored) -> Prediction:
     return {
-        "churn_prediction": scored.decisions[0],
+        "churn_prediction": scored.predictions[0],
         "churn_probability": scored.probabilities[0],
         "model_tag": scored.model.tag,
     }

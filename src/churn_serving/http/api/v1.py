@@ -82,7 +82,7 @@ class BatchPrediction(TypedDict):
 def _render(scored: Scored) -> PredictionV1:
     churn = scored.probabilities[0]
     return {
-        "prediction": scored.decisions[0],
+        "prediction": scored.predictions[0],
         "probability": {"no_churn": 1.0 - churn, "churn": churn},
         "inference_time_ms": _milliseconds(scored),
         "model_version": scored.model.version,
@@ -94,17 +94,17 @@ def _score_batch(predictor: Predictor, batch: CustomerBatch) -> Coroutine[Any, A
 
 
 def _render_batch(scored: Scored) -> BatchPrediction:
-    decided = zip(scored.decisions, scored.probabilities, strict=True)
+    predicted = zip(scored.predictions, scored.probabilities, strict=True)
     return {
         "results": [
             {
-                "prediction": decision,
+                "prediction": prediction,
                 "probability": {"no_churn": 1.0 - churn, "churn": churn},
                 "batch_index": index,
             }
-            for index, (decision, churn) in enumerate(decided)
+            for index, (prediction, churn) in enumerate(predicted)
         ],
-        "batch_size": len(scored.decisions),
+        "batch_size": len(scored.predictions),
         "total_inference_time_ms": _milliseconds(scored),
     }
 
