@@ -161,6 +161,7 @@ def _train_and_save(options: argparse.Namespace) -> str:
         labels=labels,
         sign_key=options.sign_key,
         attachments=attachments,
+        background=result.background,
     )
 
 

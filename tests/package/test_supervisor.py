@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def _runtime(settings: Settings) -> Any:
-    model = SimpleNamespace(tag="churn:old", is_pickled=False)
+    model = SimpleNamespace(tag="churn:old", is_pickled=False, has_reasons=False)
     return SimpleNamespace(
         settings=settings,
         trust=Trust(),
@@ -60,6 +60,21 @@ def test_a_model_without_a_card_is_served_with_a_sentence(
         supervisor._try_the_model(_runtime(Settings(workers=1)))
     assert started()
     assert "The model churn:old has no card: GET /model answers 404" in caplog.text
+
+
+def test_a_model_without_reasons_is_served_with_a_sentence(
+    started: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = _runtime(Settings(workers=1))
+    with caplog.at_level(logging.INFO):
+        supervisor._try_the_model(runtime)
+    assert started()
+    assert "The model churn:old gives no reasons: all else is served" in caplog.text
+    caplog.clear()
+    runtime.model.has_reasons = True
+    with caplog.at_level(logging.INFO):
+        supervisor._try_the_model(runtime)
+    assert "reasons" not in caplog.text
 
 
 def test_dead_workers_are_looked_for_twice_a_second(

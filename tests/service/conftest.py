@@ -31,7 +31,13 @@ def model_tag() -> str:
     """A registered logistic regression, fitted on the public data."""
     dataset = load_dataset()
     pipeline = fit(CANDIDATES[0], dataset.X, dataset.y, seed=0)
-    return save_artifact(estimator=pipeline, scaler=pipeline[SCALER], threshold=0.33, measured={})
+    return save_artifact(
+        estimator=pipeline,
+        scaler=pipeline[SCALER],
+        threshold=0.33,
+        measured={},
+        background=dataset.X[:1000],
+    )
 
 
 @pytest.fixture(scope="session")

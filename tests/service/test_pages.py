@@ -37,8 +37,8 @@ def test_a_scrape_has_all_that_one_worker_knows_from_the_start(client: TestClien
     client.post(PREDICT, json=CUSTOMER)
     text = client.get("/metrics").text
     exposed = {family.name for family in text_string_to_metric_families(text)}
-    # Nothing has failed, so no error has a name yet; and this model was registered without reasons.
-    assert set(FAMILIES) - exposed <= {"ml_errors", "ml_reasons"}
+    # Nothing has failed, so no error has a name yet.
+    assert set(FAMILIES) - exposed <= {"ml_errors"}
 
 
 def test_a_scrape_is_of_this_moment(client: TestClient) -> None:

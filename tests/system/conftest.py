@@ -105,6 +105,7 @@ def models() -> dict[str, str]:
             threshold=0.33,
             measured={},
             name=f"churn_{candidate.name.replace('-', '_')}",
+            background=dataset.X[:1000],
         )
     return tags
 

@@ -61,8 +61,11 @@ def convert_model(tag: str, data: Path | None, sign_key: Path | None) -> None:
     model = Pipeline([(SCALER, scaler), ("classifier", estimator)])
     threshold = float(metadata[_THRESHOLD])
     measured = {key: value for key, value in metadata.items() if key not in _CHECKSUMS.values()}
+    background = None
     if data is not None:
-        _, figures = measured_on(data, partial(reference_probabilities, model), threshold)
+        _, figures, background = measured_on(
+            data, partial(reference_probabilities, model), threshold
+        )
         measured["measured"] = {"data": figures["data"], **figures["measured"]}
     new = save_artifact(
         estimator=model,
@@ -72,6 +75,7 @@ def convert_model(tag: str, data: Path | None, sign_key: Path | None) -> None:
         name=entry.tag.partition(":")[0],
         labels=info.get("labels"),
         sign_key=sign_key,
+        background=background,
     )
     say(f"Converted {entry.tag}, which stays as it is.")
     if not entry.is_latest:

@@ -75,7 +75,8 @@ _DATA = click.option(
     "--data",
     type=_FILE,
     metavar="TABLE",
-    help="Measure the model on this table (CSV or Parquet, as for training).",
+    help="Measure the model on this table (CSV or Parquet, as for training); its reasons compare "
+    "a customer with those of the table.",
 )
 _SIGN_KEY = click.option(
     "--sign-key",

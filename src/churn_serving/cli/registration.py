@@ -21,7 +21,9 @@ from churn_serving.learning.compile import (
 )
 from churn_serving.learning.compiling.boosters import SUFFIXES
 from churn_serving.learning.dataset import load_dataset
+from churn_serving.learning.explaining import background_of
 from churn_serving.learning.registration import save_artifact, save_booster
+from churn_serving.learning.splits import customers_of
 from churn_serving.learning.training import measure
 from churn_serving.model.artifact import MODEL_NAME, aliases_of
 from churn_serving.model.signature import read_private_key
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Order", "measured_on", "one_warning_of_versions", "register_model", "say_registered"]
 
 DEFAULT_THRESHOLD: Final = 0.5
+
+_SEED: Final = 42
+"""Decides which customers of a table are the background."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,15 +77,17 @@ def register_model(order: Order) -> None:
     estimator = None if is_booster else _read(order.file)
     threshold = order.threshold
     measured: dict[str, Any] = {}
+    background = None
     if order.data is not None:
         probabilities = _booster(order) if is_booster else _estimator(estimator, order)
-        threshold, measured = measured_on(order.data, probabilities, threshold)
+        threshold, measured, background = measured_on(order.data, probabilities, threshold)
     common: dict[str, Any] = {
         "threshold": DEFAULT_THRESHOLD if threshold is None else threshold,
         "measured": {"registered_from": order.file.name, **measured},
         "name": order.name,
         "labels": order.labels,
         "sign_key": order.sign_key,
+        "background": background,
     }
     if is_booster:
         tag = save_booster(path=order.file, preprocess=order.preprocess, **common)
@@ -91,16 +98,21 @@ def register_model(order: Order) -> None:
             f"churn is predicted from a probability of {DEFAULT_THRESHOLD} on, because nothing was "
             "measured; pass a table with --data, or a threshold with --threshold"
         )
+    if background is None:
+        note(
+            "it gives no reasons: a table passed with --data says whom customers are compared with"
+        )
     say_registered(tag)
 
 
 def measured_on(
     path: Path, probabilities: Callable[[FloatArray], FloatArray], threshold: float | None
-) -> tuple[float, dict[str, Any]]:
+) -> tuple[float, dict[str, Any], FloatArray]:
     """Measure a model on a table, and print the figures.
 
     Returns:
-        The threshold, the one with the best F1 if none is given, and what is kept with the model.
+        The threshold, the one with the best F1 if none is given; what is kept with the model; and
+        customers of the table that a customer is compared with in reasons.
     """
     dataset = load_dataset(path)
     for notice in dataset.notices:
@@ -120,10 +132,11 @@ def measured_on(
         "if the model was trained on customers of this table, these figures flatter it; customers "
         "that it has never seen tell how good it is"
     )
-    return chosen, {
+    kept = {
         "data": dataset.provenance,
         "measured": {name: asdict(estimate) for name, estimate in figures.items()},
     }
+    return chosen, kept, background_of(dataset.X, customers_of(dataset).of_row, seed=_SEED)
 
 
 def say_registered(tag: str) -> None:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from churn_serving.features.rows import Row
     from churn_serving.inference.prediction import Case
-    from churn_serving.model.reasons import Reason, Reasons
+    from churn_serving.model.reasons.section import Reasons
+    from churn_serving.model.reasons.sentences import Reason
 
 __all__ = ["Explainer", "make_explainer"]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from churn_serving.inference.explaining import Explainer
     from churn_serving.model.artifact import RegisteredModel
     from churn_serving.model.policy import Decision, Policy
-    from churn_serving.model.reasons import Reason
+    from churn_serving.model.reasons.sentences import Reason
     from churn_serving.schema import Customer
 
 __all__ = ["Case", "Predictor", "Scored"]

@@ -34,6 +34,7 @@ from churn_serving.learning.compile import (
     compile_model,
     reference_probabilities,
 )
+from churn_serving.learning.explaining import explain
 from churn_serving.model import signature
 from churn_serving.model.aliases import LATEST, locked, replace_file
 from churn_serving.model.artifact import (
@@ -54,6 +55,7 @@ from churn_serving.model.portable import (
     Pickled,
     describe,
 )
+from churn_serving.model.reasons.section import NAME as REASONS
 from churn_serving.revision import git_commit
 
 if TYPE_CHECKING:
@@ -110,6 +112,7 @@ def save_artifact(
     sign_key: Path | None = None,
     allow_pickle: bool = False,
     attachments: Mapping[str, bytes] | None = None,
+    background: FloatArray | None = None,
 ) -> str:
     """Compile and register an estimator, and return its tag.
 
@@ -126,6 +129,8 @@ def save_artifact(
         allow_pickle: Whether an estimator that cannot be compiled is registered all the same, to
             be served by scikit-learn where that is allowed.
         attachments: Further files of the model, by their names: what is for people to look at.
+        background: Customers that a customer is compared with in reasons, unscaled rows drawn by
+            lot. None: the model gives no reasons.
 
     Raises:
         UnsupportedEstimatorError: It cannot be compiled; the sentence lists what can.
@@ -153,6 +158,7 @@ def save_artifact(
         labels=labels,
         sign_key=sign_key,
         attachments=attachments,
+        background=background,
     )
 
 
@@ -165,6 +171,7 @@ def save_booster(
     name: str = MODEL_NAME,
     labels: Mapping[str, str] | None = None,
     sign_key: Path | None = None,
+    background: FloatArray | None = None,
 ) -> str:
     """Compile and register a model file of XGBoost or LightGBM, and return its tag.
 
@@ -178,6 +185,7 @@ def save_booster(
         name: In the model store.
         labels: Kept with the model.
         sign_key: A file with the private key that signs it.
+        background: As for ``save_artifact``.
 
     Raises:
         UnsupportedEstimatorError: It is no such file, or a kind that cannot be compiled.
@@ -198,6 +206,7 @@ def save_booster(
         name=name,
         labels=labels,
         sign_key=sign_key,
+        background=background,
     )
 
 
@@ -215,15 +224,20 @@ def _register(
     name: str,
     labels: Mapping[str, str] | None,
     sign_key: Path | None,
+    background: FloatArray | None,
     attachments: Mapping[str, bytes] | None = None,
 ) -> str:
     # Before anything is written: a wrong key registers nothing.
     private_key = None if sign_key is None else signature.read_private_key(sign_key)
     tag = bentoml.Tag.from_str(name).make_new_version()
+    described = compiled.model if compiled else Pickled()
+    own = compiled.arrays if compiled else {}
+    explained = None if background is None else explain(described, own, reference, background)
     golden = verification_matrix(GOLDEN_ROWS)
     arrays = write_arrays(
         {
-            **(compiled.arrays if compiled else {}),
+            **own,
+            **(explained.arrays if explained else {}),
             "golden/X": golden,
             "golden/p": np.asarray(reference(golden), dtype=np.float64),
         }
@@ -283,9 +297,10 @@ def _register(
         threshold=threshold,
         columns=COLUMN_NAMES,
         files={file: describe(each) for file, each in files.items()},
-        model=compiled.model if compiled else Pickled(),
+        model=described,
         labels=labels,
         metadata=metadata | _checksums(files),
+        sections={} if explained is None else {REASONS: explained.section.model_dump(mode="json")},
     )
     written = files | {MANIFEST: manifest.model_dump_json(indent=1).encode()}
     if private_key is not None:

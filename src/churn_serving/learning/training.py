@@ -28,6 +28,7 @@ from churn_serving.learning.candidates import (
     churn_probabilities,
     fit,
 )
+from churn_serving.learning.explaining import background_of
 from churn_serving.learning.measuring import evaluation, gates
 from churn_serving.learning.measuring.calibration import calibration, complaints
 from churn_serving.learning.measuring.effects import effects
@@ -150,6 +151,8 @@ class TrainingResult:
         verdicts: What each gate found.
         notices: What a person should know of table and model, in sentences; may name customers.
         known: The fingerprints of the rows that it was fitted on.
+        background: Whom a customer is compared with in reasons: a row of each of 1,000 customers
+            that it was fitted on, or of all if there are fewer; drawn by lot.
         measured: All figures as JSON knows them, to be kept with the model; names no customer.
     """
 
@@ -163,6 +166,7 @@ class TrainingResult:
     verdicts: tuple[Verdict, ...]
     notices: tuple[str, ...]
     known: Fingerprints
+    background: FloatArray
     measured: dict[str, Any]
 
     @property
@@ -387,6 +391,7 @@ class _Run:
             verdicts=verdicts,
             notices=(*repeats(self.dataset, self.customers), *said),
             known=fingerprints(self.X, self._ids(self.split.train)),
+            background=background_of(self.X, self.of_row, seed=self.seed),
             measured=measured,
         )
 

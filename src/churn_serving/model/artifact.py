@@ -32,12 +32,15 @@ from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.model import portable
 from churn_serving.model.aliases import CHAMPION, LATEST, read_aliases
 from churn_serving.model.portable import ARRAYS, MANIFEST, SIGNATURE, Manifest, Members
+from churn_serving.model.reasons.section import NAME as REASONS
+from churn_serving.model.reasons.section import read_reasons
 from churn_serving.model.scoring import EstimatorScorer, make_scorer, verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from churn_serving.model.aliases import Aliases
+    from churn_serving.model.reasons.section import Reasons
     from churn_serving.model.scoring import Scorer
     from churn_serving.model.signature import PublicKey
 
@@ -132,6 +135,11 @@ class RegisteredModel:
         """Whether only scikit-learn can run it."""
         return not isinstance(self.manifest.model, Members)
 
+    @property
+    def has_reasons(self) -> bool:
+        """Whether it was registered with what explains its answers."""
+        return REASONS in self.manifest.sections
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact(RegisteredModel):
@@ -140,10 +148,12 @@ class Artifact(RegisteredModel):
     Attributes:
         scorer: Scores with it.
         size: Bytes of what it was made from.
+        reasons: Explains what it scores. None: nothing was registered for that.
     """
 
     scorer: Scorer
     size: int
+    reasons: Reasons | None = None
 
 
 def find_model(tag: str, trust: Trust = Trust()) -> RegisteredModel:
@@ -210,6 +220,7 @@ def load(model: RegisteredModel) -> Artifact:
             content = portable.read_recorded(model.folder, PICKLE, manifest.files)
             scorer = _unpickled(content)
         verify(scorer, manifest.model, arrays)
+        reasons = read_reasons(manifest.sections, arrays, manifest.model, scorer)
     except ValueError as error:
         raise _refusal(model.tag, error) from None
     except OSError as error:
@@ -220,6 +231,7 @@ def load(model: RegisteredModel) -> Artifact:
         sha256=model.sha256,
         scorer=scorer,
         size=len(content),
+        reasons=reasons,
     )
 
 

@@ -57,6 +57,7 @@ __all__ = [
     "check_file",
     "checked_arrays",
     "describe",
+    "float_array",
     "parse_manifest",
     "read_file",
     "read_recorded",
@@ -138,7 +139,8 @@ class Manifest(_Part):
         labels: Given by whoever registered it.
         metadata: What was measured and recorded when it was trained.
         sections: What is known of the model beyond its scores, each part by its name. None is
-            needed to score; arrays of a section are named ``section/array``.
+            needed to score; arrays of a section are named ``section/array``. Whoever reads a
+            section validates it: ``churn_serving.model.reasons.section`` is the first.
     """
 
     format: Literal[1] = 1
@@ -261,13 +263,13 @@ def checked_arrays(content: bytes, model: Members | Pickled, columns: int) -> Ar
     arrays = read_arrays(content)
     shape_of_golden = arrays["golden/X"].shape if "golden/X" in arrays else ()
     _require(shape_of_golden == (GOLDEN_ROWS, columns), "it has no golden rows of these columns")
-    _is_float(arrays, "golden/X", 2)
-    golden = _is_float(arrays, "golden/p")
+    float_array(arrays, "golden/X", 2)
+    golden = float_array(arrays, "golden/p")
     _require(len(golden) == GOLDEN_ROWS, "the golden rows have other probabilities")
     _require(bool(((golden >= 0) & (golden <= 1)).all()), "a golden probability is none")
     for number, member in enumerate(model.members if isinstance(model, Members) else ()):
         if isinstance(member, Linear):
-            weights = _is_float(arrays, f"{number}/weights")
+            weights = float_array(arrays, f"{number}/weights")
             _require(len(weights) == columns, f"{number}/weights is not one for each column")
         else:
             _check_nodes(arrays, f"{number}/", columns)
@@ -278,7 +280,7 @@ def checked_arrays(content: bytes, model: Members | Pickled, columns: int) -> Ar
 
 def _check_nodes(arrays: Arrays, prefix: str, columns: int) -> None:
     column = _is(arrays, f"{prefix}column", "<i2")
-    number = _is_float(arrays, f"{prefix}number")
+    number = float_array(arrays, f"{prefix}number")
     sets = _check_sets(arrays, prefix, columns) if f"{prefix}set_start" in arrays else 0
     _require(len(number) == len(column), f"{prefix}number is not one for each node")
     _require(
@@ -293,7 +295,7 @@ def _check_nodes(arrays: Arrays, prefix: str, columns: int) -> None:
 def _check_sets(arrays: Arrays, prefix: str, columns: int) -> int:
     start = _is(arrays, f"{prefix}set_start", "<i4")
     column = _is(arrays, f"{prefix}set_column", "<i2")
-    value = _is_float(arrays, f"{prefix}set_value")
+    value = float_array(arrays, f"{prefix}set_value")
     _require(
         len(start) > 0
         and start[0] == 0
@@ -311,7 +313,7 @@ def _check_sets(arrays: Arrays, prefix: str, columns: int) -> int:
 
 
 def _check_isotonic(arrays: Arrays, prefix: str) -> None:
-    x, y = (_is_float(arrays, f"{prefix}isotonic_{axis}") for axis in "xy")
+    x, y = (float_array(arrays, f"{prefix}isotonic_{axis}") for axis in "xy")
     _require(
         len(x) == len(y) > 0
         and bool((np.diff(x) > 0).all())
@@ -331,7 +333,12 @@ def _is(arrays: Arrays, name: str, dtype: str, dimensions: int = 1) -> NDArray[A
     return array
 
 
-def _is_float(arrays: Arrays, name: str, dimensions: int = 1) -> NDArray[np.float64]:
+def float_array(arrays: Arrays, name: str, dimensions: int = 1) -> NDArray[np.float64]:
+    """Return an array of finite numbers, with so many dimensions.
+
+    Raises:
+        ValueError: It is missing or another one; the text names it.
+    """
     array = _is(arrays, name, "<f8", dimensions)
     _require(bool(np.isfinite(array).all()), f"the array {name} holds what is no finite number")
     return array

@@ -34,7 +34,9 @@ __all__ = [
     "MeanScorer",
     "Scorer",
     "TreeScorer",
+    "logistic",
     "make_scorer",
+    "read_trees",
     "verify",
 ]
 
@@ -95,9 +97,13 @@ class TreeScorer:
 
     def score(self, X: FloatArray) -> FloatArray:
         """Return the churn probabilities, shape ``(n,)``."""
+        return self._link.many(self.sums(X))
+
+    def sums(self, X: FloatArray) -> FloatArray:
+        """Return what the link makes probabilities of, shape ``(n,)``."""
         if self._sets is not None:
             X = self._sets.matrix(X)
-        return self._link.many(self._sum.matrix(X))
+        return self._sum.matrix(X)
 
 
 class MeanScorer:
@@ -149,6 +155,13 @@ class _Link(Protocol):
     def many(self, z: FloatArray) -> FloatArray: ...
 
 
+def logistic(z: FloatArray) -> FloatArray:
+    """Return ``1 / (1 + exp(-z))``, without overflow."""
+    power = np.exp(-np.abs(z))
+    probabilities: FloatArray = np.where(z >= 0, 1, power) / (1 + power)
+    return probabilities
+
+
 class _Logistic:
     """``1 / (1 + exp(-z))``, without overflow."""
 
@@ -161,9 +174,7 @@ class _Logistic:
 
     @staticmethod
     def many(z: FloatArray) -> FloatArray:
-        power = np.exp(-np.abs(z))
-        probabilities: FloatArray = np.where(z >= 0, 1, power) / (1 + power)
-        return probabilities
+        return logistic(z)
 
 
 class _Identity:
@@ -211,16 +222,20 @@ def make_scorer(model: Members, arrays: Mapping[str, NDArray[Any]], columns: int
         if isinstance(member, Linear):
             members.append(LinearScorer(own["weights"], member.bias, link))
             continue
-        forest = Forest.of(own["column"], own["number"], own.get("missing_left"))
-        sets = (
-            SetColumns(own["set_start"], own["set_column"], own["set_value"])
-            if "set_start" in own
-            else None
-        )
+        forest, sets = _trees(own)
         width = columns + (len(sets) if sets else 0)
         trees = tree_sum(forest, width, baseline=member.baseline, scale=member.scale)
         members.append(TreeScorer(trees, link, sets))
     return members[0] if len(members) == 1 else MeanScorer(members)
+
+
+def read_trees(arrays: Mapping[str, NDArray[Any]], number: int) -> tuple[Forest, SetColumns | None]:
+    """Return the trees of a member, and the set columns that they test.
+
+    Raises:
+        ValueError: The nodes are no trees.
+    """
+    return _trees(_prefixed(arrays, f"{number}/"))
 
 
 def verify(scorer: Scorer, model: Members | Pickled, golden: Mapping[str, FloatArray]) -> None:
@@ -239,6 +254,13 @@ def verify(scorer: Scorer, model: Members | Pickled, golden: Mapping[str, FloatA
             f"it answers otherwise than its estimator did when it was registered, by up to "
             f"{difference:.1e} (allowed: {tolerance:.0e})"
         )
+
+
+def _trees(own: Mapping[str, NDArray[Any]]) -> tuple[Forest, SetColumns | None]:
+    forest = Forest.of(own["column"], own["number"], own.get("missing_left"))
+    if "set_start" not in own:
+        return forest, None
+    return forest, SetColumns(own["set_start"], own["set_column"], own["set_value"])
 
 
 def _tolerance(model: Members | Pickled) -> float:

@@ -124,6 +124,11 @@ class SetColumns:
     def __len__(self) -> int:
         return len(self._sets)
 
+    @property
+    def columns(self) -> list[list[int]]:
+        """The columns that each set asks for."""
+        return [[column for column, _ in pairs] for pairs in self._sets]
+
     def row(self, row: Row) -> Row:
         """Return the row with its set columns."""
         return (*row, *(float(any(row[c] == v for c, v in pairs)) for pairs in self._sets))

@@ -122,9 +122,7 @@ class Runtime:
         return self.load().scorer
 
     def _explainer(self, artifact: Artifact) -> Explainer | None:
-        return make_explainer(
-            getattr(artifact, "reasons", None), timeout=self.settings.request_timeout_seconds
-        )
+        return make_explainer(artifact.reasons, timeout=self.settings.request_timeout_seconds)
 
     def _runner_options(self) -> dict[str, Any]:
         return {

@@ -76,6 +76,12 @@ def _try_the_model(runtime: Runtime) -> None:
             "trained now gets one",
             runtime.model.tag,
         )
+    if not runtime.model.has_reasons:
+        logger.info(
+            "The model %s gives no reasons: all else is served; a model that is trained now does, "
+            "and so does one that is registered with a table (--data)",
+            runtime.model.tag,
+        )
 
 
 def _replace_dead_workers_sooner() -> None:

@@ -6,13 +6,15 @@ import asyncio
 import logging
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, get_args
 
 import bentoml
 
 from churn_serving.errors import BreakerOpenError, ChurnServingError, RunnerUnreachableError
 from churn_serving.inference.prediction import Predictor
 from churn_serving.inference.resilience import CLOSED, HALF_OPEN, OPEN
+from churn_serving.model.reasons.players import CODES
+from churn_serving.model.reasons.sentences import Direction
 from churn_serving.runtime.addresses import address_of, require_unix_socket
 from churn_serving.runtime.connections import Connections, running_server
 from churn_serving.runtime.parent import end_with_the_parent
@@ -103,6 +105,8 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - unpickling may raise anything
             self._give_up(f"The model '{self._model.tag}' cannot be loaded", error)
             return
+        if explainer is not None:
+            self._state.metrics.expect_reasons(CODES, get_args(Direction))
         self._state.model_load_seconds = round(perf_counter() - begun, 3)
         threshold = self._settings.decision_threshold
         self._predictor = Predictor(

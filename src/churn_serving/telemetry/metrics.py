@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import product
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -22,7 +23,7 @@ from churn_serving.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from churn_serving.errors import ShedError
 
@@ -329,6 +330,11 @@ class Metrics:
         self._decisions[action].value += 1
         if action == "contact":
             self._expected_profit.value += expected_profit
+
+    def expect_reasons(self, codes: Iterable[str], directions: Iterable[str]) -> None:
+        """Begin to count the reasons that there may be."""
+        for code, direction in product(codes, directions):
+            self._counter(REASONS, code, direction)
 
     def explained(self, code: str, direction: str) -> None:
         """Count the strongest reason of an estimate. The caller keeps the codes bounded."""

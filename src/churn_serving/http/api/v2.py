@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 from churn_serving.http.api.endpoint import Endpoint
 from churn_serving.inference.prediction import Predictor
 from churn_serving.model.policy import Action  # noqa: TC001 - pydantic reads the annotations
-from churn_serving.model.reasons import GROUPS, Reason
+from churn_serving.model.reasons.players import GROUPS
+from churn_serving.model.reasons.sentences import Reason  # noqa: TC001 - likewise
 from churn_serving.schema import EXAMPLE, CustomerV2, Request
 
 if TYPE_CHECKING:

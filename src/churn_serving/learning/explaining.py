@@ -1,0 +1,173 @@
+"""What a model's reasons are computed with: made once, when it is registered.
+
+Which way is taken depends on the model: see ``churn_serving.model.reasons``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
+from churn_serving.model.portable import Linear, Members, Trees
+from churn_serving.model.reasons.coalitions import CoalitionImpacts
+from churn_serving.model.reasons.linear import LinearImpacts
+from churn_serving.model.reasons.patterns import Patterns
+from churn_serving.model.reasons.players import SPANS, shapley_weights
+from churn_serving.model.reasons.section import (
+    BACKGROUND,
+    BACKGROUND_ROWS,
+    LOG_ODDS,
+    MEAN,
+    TABLE,
+    Background,
+    Section,
+    is_additive,
+    log_odds_of,
+)
+from churn_serving.model.reasons.sentences import choices_of
+from churn_serving.model.scoring import EstimatorScorer, make_scorer, read_trees
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from churn_serving.features.columns import FloatArray
+    from churn_serving.model.portable import Pickled
+    from churn_serving.model.scoring import Scorer
+
+__all__ = ["Explained", "background_of", "explain", "pattern_table"]
+
+_FEW: Final = 32
+"""Customers of the background that stand for all where each costs 2^8 rows a customer."""
+
+
+class Explained(NamedTuple):
+    """What is kept with the model.
+
+    Attributes:
+        section: For the manifest.
+        arrays: By their names in the file.
+    """
+
+    section: Section
+    arrays: dict[str, NDArray[Any]]
+
+
+def background_of(X: FloatArray, of_row: NDArray[np.intp], *, seed: int) -> FloatArray:
+    """Return a row of each of ``BACKGROUND_ROWS`` customers, or of all; drawn by lot.
+
+    Args:
+        X: The rows of customers, shape ``(n, columns)``.
+        of_row: The customer of each row, numbered from 0 without a gap.
+        seed: Decides who is drawn.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(X))
+    row_of = order[np.unique(of_row[order], return_index=True)[1]]
+    background: FloatArray = X[random.permutation(row_of)[:BACKGROUND_ROWS]]
+    return background
+
+
+def explain(
+    model: Members | Pickled,
+    arrays: Mapping[str, NDArray[Any]],
+    reference: Callable[[FloatArray], FloatArray],
+    background: FloatArray,
+) -> Explained:
+    """Return what computes the reasons of a model.
+
+    Args:
+        model: What the manifest says of it.
+        arrays: Of the model.
+        reference: The estimator's own probabilities, shape ``(n,)``, of unscaled rows.
+        background: Customers that it was trained on, unscaled, shape ``(n, columns)``, drawn by
+            lot; the first ``BACKGROUND_ROWS`` are taken.
+    """
+    background = background[:BACKGROUND_ROWS]
+    member = model.members[0] if isinstance(model, Members) and is_additive(model) else None
+    if isinstance(member, Linear):
+        mean = background.mean(axis=0)
+        baseline = LinearImpacts(arrays["0/weights"], member.bias, mean).baseline
+        return _explained("linear", LOG_ODDS, baseline, background, {MEAN: mean})
+    if isinstance(member, Trees):
+        try:
+            patterns = Patterns(*read_trees(arrays, 0))
+        except ValueError:
+            pass  # too large: by coalitions, below
+        else:
+            table, means = pattern_table(patterns, background)
+            baseline = member.baseline + member.scale * float(means.sum())
+            return _explained(
+                "patterns", LOG_ODDS, baseline, background, {TABLE: member.scale * table}
+            )
+    scorer: Scorer = (
+        make_scorer(model, arrays, len(COLUMN_NAMES))
+        if isinstance(model, Members)
+        else EstimatorScorer(lambda X: np.stack([1 - reference(X), reference(X)], axis=1))
+    )
+    few = background[:_FEW]
+    scale, log_odds = log_odds_of(model, scorer)
+    baseline = CoalitionImpacts(log_odds, few).baseline
+    return _explained("coalitions", scale, baseline, background, {BACKGROUND: few})
+
+
+def pattern_table(patterns: Patterns, background: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return how much each field moves a tree's answer, for each of its patterns.
+
+    Of the background, a tree sees the patterns and how often each comes: the worth of a coalition
+    is looked up for all of a tree's patterns, coalitions and patterns of the background at once.
+
+    Returns:
+        The Shapley values, shape ``(patterns, fields)``, and the mean of each tree.
+    """
+    theirs = patterns.matrix(background)
+    table = np.zeros((patterns.start[-1], len(FEATURE_NAMES)))
+    means = np.zeros(len(patterns.tests))
+    first_test = np.cumsum(patterns.tests) - patterns.tests
+    for tree, tests in enumerate(patterns.tests.tolist()):
+        here = slice(patterns.start[tree], patterns.start[tree + 1])
+        values = patterns.values[here]
+        asked = patterns.players[first_test[tree] : first_test[tree] + tests]
+        players, player = np.unique(asked, return_inverse=True)
+        coalitions = np.arange(2 ** len(players))
+        # The tests that a coalition decides.
+        decided = (coalitions[:, None] >> player & 1) @ (1 << np.arange(tests))
+        pattern = np.arange(2**tests)
+        found, count = np.unique(theirs[:, tree], return_counts=True)
+        mixed = (pattern[:, None, None] & decided[:, None]) | (found & ~decided[:, None])
+        worth = values[mixed] @ (count / len(background))
+        table[here, players] = worth @ shapley_weights(len(players))
+        means[tree] = worth[0, 0]
+    return table, means
+
+
+def _explained(
+    kind: Any,  # noqa: ANN401 - one of the section's
+    scale: Any,  # noqa: ANN401 - likewise
+    baseline: float,
+    background: FloatArray,
+    arrays: dict[str, NDArray[Any]],
+) -> Explained:
+    means: dict[str, float] = {}
+    shares: dict[str, list[float]] = {}
+    for name, (first, end) in zip(FEATURE_NAMES, SPANS, strict=True):
+        mean = background[:, first:end].mean(axis=0).tolist()
+        choices = choices_of(name)
+        if choices is None:
+            means[name] = mean[0]
+        else:
+            shares[name] = mean if end - first == len(choices) else [1 - mean[0], mean[0]]
+    rows = np.ascontiguousarray(background, "<f8")
+    described = Background(
+        rows=len(rows),
+        sha256=hashlib.sha256(rows.tobytes()).hexdigest(),
+        used=len(arrays[BACKGROUND]) if BACKGROUND in arrays else len(rows),
+        means=means,
+        shares=shares,
+    )
+    section = Section(kind=kind, scale=scale, baseline=baseline, background=described)
+    return Explained(section, arrays)
