@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -21,7 +22,14 @@ from churn_serving import cli
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.learning.registration import save_artifact
 from churn_serving.schema import Customer
-from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.bad_requests import (
+    BATCH,
+    CUSTOMER,
+    PREDICT,
+    PREDICT_BATCH_V2,
+    PREDICT_V1,
+    PREDICT_V2,
+)
 from tests.system.conftest import BENTOML, PROJECT, READY_SECONDS, Server, serving
 
 if TYPE_CHECKING:
@@ -229,3 +237,25 @@ def test_a_start_on_a_taken_port_says_so(models: dict[str, str]) -> None:
     assert "The port is taken" in message
     assert "--port" in message
     assert "Traceback" not in message
+
+
+def test_decisions_and_reasons_agree_with_the_probability(setup: tuple[Server, str]) -> None:
+    server, tag = setup
+    few = CUSTOMERS[:20]
+    items = [{"customer_id": number, "customer": one} for number, one in enumerate(few)]
+    with httpx2.Client(base_url=server.url, timeout=30) as client:
+        batch = client.post(PREDICT_BATCH_V2, json={"items": items, "capacity": 5}).json()
+        alone = [client.post(PREDICT_V2, json=item).json() for item in items[:5]]
+    churn = expected(tag, few)
+    for answer, probability in zip([*batch["results"], *alone], churn + churn[:5], strict=True):
+        assert answer["churn_probability"] == pytest.approx(probability, abs=1e-9)
+        # Those of a forest take long: only who asks for them, or is alone, is told.
+        if "forest" in tag and answer not in alone:
+            assert answer["reasons"] is None
+            continue
+        total = answer["baseline"] + sum(reason["impact"] for reason in answer["reasons"])
+        clipped = min(max(probability, 1e-6), 1 - 1e-6)
+        assert 1 / (1 + math.exp(-total)) == pytest.approx(clipped, abs=1e-9)
+    for answer, one in zip(batch["results"], alone, strict=False):
+        assert answer["decision"]["action"] == one["decision"]["action"]
+    assert len(batch["ranking"]) == 5

@@ -34,6 +34,11 @@ class Explainer(Protocol):
         """From where the reasons count, in log-odds."""
         ...
 
+    @property
+    def slow(self) -> bool:
+        """Whether a customer takes so long that a batch of them should not be, unless asked for."""
+        ...
+
     async def explain(
         self, cases: Sequence[Case], rows: Sequence[Row]
     ) -> Sequence[list[Reason] | None]:
@@ -52,6 +57,8 @@ class Explainer(Protocol):
 
 class InlineExplainer:
     """Explains on the event loop: it takes microseconds."""
+
+    slow = False
 
     def __init__(self, reasons: Reasons) -> None:
         self.baseline = reasons.baseline
@@ -75,6 +82,8 @@ class InlineExplainer:
 
 class ThreadedExplainer:
     """Explains in a thread of its own, a few customers at a time, as long as that is in time."""
+
+    slow = True
 
     def __init__(self, reasons: Reasons, *, timeout: float) -> None:
         self.baseline = reasons.baseline

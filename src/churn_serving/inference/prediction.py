@@ -107,6 +107,11 @@ class Predictor:
         self._observe = observe
         self._policy_version = policy.version
 
+    @property
+    def explains_slowly(self) -> bool:
+        """Whether reasons take so long that no batch should have them, unless it asks."""
+        return self._explainer is not None and self._explainer.slow
+
     async def score_one(self, customer: Customer) -> Scored:
         """Score one customer.
 

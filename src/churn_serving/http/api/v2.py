@@ -102,7 +102,8 @@ class CaseRequest(Request):
             ge=0,
             le=_MAX_REASONS,
             description="How many reasons are told one by one; the rest is summed in the last one, "
-            "'other'. With 0 none are computed.",
+            "'other'. With 0 none are computed; nor in a batch that does not say this, if the "
+            "model is of a kind whose reasons take long (forests, isotonic calibration).",
         ),
     ] = _DEFAULT_REASONS
     what_if: Annotated[

@@ -183,6 +183,8 @@ async def _score(predictor: Predictor, request: BatchRequest) -> _Batch:
             try:
                 cases[place] = case = _case(item)
                 _require_first(case, place, first_places)
+                if predictor.explains_slowly and "max_reasons" not in case.model_fields_set:
+                    case.max_reasons = 0
             except RequestError as error:
                 cases.pop(place, None)
                 answers[place] = {"error": str(error), "detail": error.detail}
