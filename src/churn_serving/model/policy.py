@@ -168,7 +168,7 @@ class Policy:
         """Decide about one customer.
 
         Args:
-            p: The probability that the customer leaves, 0 to 1.
+            p: The probability that the customer leaves, 0 to 1; Python's float, not NumPy's.
             value: What the customer is worth, above 0 and finite. None: the policy's.
             customer_id: Without one, the customer is never kept apart as control.
         """
