@@ -81,7 +81,8 @@ def test_each_point_of_the_curve_is_counted_literally(
     assert len(curve["threshold"]) in {101, 102}
     for cut, profit in zip(curve["threshold"], curve["profit"], strict=True):
         assert profit == pytest.approx(literally(y, p, policy, cut), abs=1e-9)
-    at = 1.0 if found["threshold"] is None else min(found["threshold"], 1.0)
+    assert found.get("threshold") == policy.threshold
+    at = min(found.get("threshold", 1.0), 1.0)
     assert found["per_customer"]["value"] == pytest.approx(literally(y, p, policy, at), abs=1e-9)
     assert max(curve["profit"]) == curve["profit"][curve["threshold"].index(found["best"]["value"])]
 

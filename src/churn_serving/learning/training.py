@@ -209,7 +209,7 @@ def train(
     """
     candidates = CANDIDATES if model == "auto" else tuple(k for k in KINDS if k.name == model)
     with threadpool_limits(limits=1):
-        return _Run(dataset, seed, progress, policy or Policy()).result(candidates, champion)
+        return _Run(dataset, seed, progress, policy).result(candidates, champion)
 
 
 def measure(
@@ -240,9 +240,13 @@ class _Run:
     """One training: what its steps share."""
 
     def __init__(
-        self, dataset: Dataset, seed: int, progress: Progress | None, policy: Policy
+        self,
+        dataset: Dataset,
+        seed: int,
+        progress: Progress | None,
+        policy: Policy | None = None,
     ) -> None:
-        self.policy = policy
+        self.policy = policy or Policy()
         self.customers = customers_of(dataset)
         _require(self.customers, MIN_CUSTOMERS, "The table has")
         self.dataset, self.seed, self.progress = dataset, seed, progress

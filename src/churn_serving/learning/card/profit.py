@@ -60,7 +60,7 @@ def _curve(found: Mapping[str, Any], *, seen: bool, plots: ModuleType | None) ->
             strict=True,
         )
     )
-    threshold, at = found["threshold"], figure_of(found, "per_customer")
+    threshold, at = found.get("threshold"), figure_of(found, "per_customer")
     best = found["best"]["value"]
     highest = dict(points)[best]
     everybody = points[0][1]

@@ -54,9 +54,10 @@ def profit_curve(
     Returns:
         As JSON knows it: ``edges`` of bins, and how many who ``left`` and ``stayed`` have a
         probability above an edge and up to the next (0 is in the first bin): enough to make the
-        curve for any other policy. ``curve``: the profit at each edge and at the policy's
-        threshold, with its interval. ``per_customer``: that of the policy. ``best``: the
-        threshold with the highest profit; on the same customers, so it looks better than it is.
+        curve for any other policy. ``threshold``: the policy's, if it has one. ``curve``: the
+        profit at each edge and at the policy's threshold, with its interval. ``per_customer``:
+        that of the policy. ``best``: the threshold with the highest profit; on the same
+        customers, so it looks better than it is.
     """
     edges = np.arange(_BINS + 1) / _BINS
     threshold = policy.threshold
@@ -91,7 +92,8 @@ def profit_curve(
         "stayed": np.bincount(bins[y == 0], minlength=_BINS).tolist(),
         "policy": policy.figures,
         "policy_version": policy.version,
-        "threshold": threshold,
+        # BentoML's metadata know no null.
+        **({} if threshold is None else {"threshold": threshold}),
         "per_customer": asdict(interval(value[place], drawn[:, place])),
         "best": asdict(interval(cuts[np.argmax(value)], cuts[np.argmax(drawn, axis=1)])),
         "curve": {

@@ -119,10 +119,10 @@ def _sentences(measured: Mapping[str, Any]) -> list[str]:
 
 def _profit(measured: Mapping[str, Any]) -> str:
     found = measured["profit"]
-    everybody = found["curve"]["profit"][0]
+    above = f"those above {found['threshold']:.3f}" if "threshold" in found else "nobody"
     return (
-        f"Profit per customer, an estimate: {_bounds(found['per_customer'])} if those above "
-        f"{found['threshold']:.3f} are contacted, {everybody:.2f} if everybody is."
+        f"Profit per customer, an estimate: {_bounds(found['per_customer'])} if {above} are "
+        f"contacted, {found['curve']['profit'][0]:.2f} if everybody is."
     )
 
 
