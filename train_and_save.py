@@ -33,6 +33,7 @@ from churn_serving.errors import (
 )
 from churn_serving.model.aliases import CHAMPION
 from churn_serving.model.artifact import MODEL_NAME, Trust, aliases_of, load_artifact
+from churn_serving.model.policy import Policy, read_policy
 from churn_serving.model.signature import read_private_key
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ def _train_and_save(options: argparse.Namespace) -> str:
     require_writable_store(options.name)
     if options.sign_key is not None:
         read_private_key(options.sign_key)
+    policy = Policy() if options.policy is None else read_policy(options.policy)
     champion = _champion(options)
     with _progress() as told:
         dataset = load_dataset(options.data, time=options.time, progress=told)
@@ -136,6 +138,7 @@ def _train_and_save(options: argparse.Namespace) -> str:
             seed=options.seed,
             progress=told,
             champion=champion,
+            policy=policy,
         )
     console.print(summary(result))
     measured = {"data": dataset.provenance, "seed": options.seed, **result.measured}
@@ -274,6 +277,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TAG",
         help="do not register a model that is worse than this one "
         "(default: the champion, if a version was promoted)",
+    )
+    parser.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE",
+        help="measure the profit of contacts with the costs and values of this file, TOML or JSON "
+        "(default: those of Verbraken et al. 2013); a service reads its own",
     )
     parser.add_argument(
         "--force",

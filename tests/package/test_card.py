@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from tests.package.conftest import Fitted, TrainingRun
 
-PLOTS = 3 + len(FEATURE_NAMES)
+PLOTS = 4 + len(FEATURE_NAMES)
 SOURCE = {"source": "customers.csv", "sha256": "ab" * 32, "rows": 7043}
 UNBALANCED = {"br", "img", "input", "link", "meta", "wbr"}
 
@@ -107,6 +107,9 @@ def test_the_page_says_what_a_reviewer_asks_for(page: str) -> None:
         "with all 19 columns of the raw table",
         "slope (1 is right) 1.00 0.9",
         "a perfect model shows 0.023 by chance",
+        "s threshold, 0.164, brings 10.18 (8.82 to 11.48) for each held-out customer, contacted or",
+        "accept the offer as often as the policy says, all alike",
+        "A high risk is not a high chance that an offer helps.",
         "The mean probability over 500 training customers",
         "two-year: none of the 9 customers who left is found",
         "374 held-out customers left and 1,035 stayed.",
@@ -132,7 +135,7 @@ def test_each_plot_says_in_numbers_what_it_shows(page: str, metadata: dict[str, 
 def test_all_figures_of_the_page_are_in_the_metadata(metadata: dict[str, Any]) -> None:
     assert metadata.keys() >= {
         *("held_out", "no_skill", "cross_validation", "calibration", "curves", "effects"),
-        *("subgroups", "gates", "notices", "threshold", "split", "label", "fields"),
+        *("subgroups", "gates", "notices", "threshold", "split", "label", "fields", "profit"),
     }
 
 
@@ -161,11 +164,24 @@ def test_text_of_others_stays_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "kept", [None, 1, "text", [], [1], ["text"], {}, {"auc": "0.8"}, {"bins": [], "fields": []}]
+    "kept",
+    [
+        *(None, 1, "text", [], [1], ["text"], {}, {"auc": "0.8"}, {"bins": [], "fields": []}),
+        {"curve": {"threshold": [0.0], "profit": [], "low": [], "high": []}, "threshold": None},
+    ],
 )
 def test_whatever_is_kept_in_another_form_costs_a_part_and_no_model(kept: object) -> None:
     names = ("data", "held_out", "measured", "calibration", "curves", "effects", "subgroups")
-    more = ("gates", "notices", "label", "split", "no_skill", "library_versions", "threshold")
+    more = (
+        "profit",
+        "gates",
+        "notices",
+        "label",
+        "split",
+        "no_skill",
+        "library_versions",
+        "threshold",
+    )
     for name in (*names, *more):
         assert "Where it comes from" in page_of({"held_out": {}, name: kept})
     assert "Where it comes from" in page_of(dict.fromkeys((*names, *more), kept))
@@ -186,6 +202,24 @@ def test_figures_on_a_table_that_it_may_have_seen_are_said_to_be_flattering() ->
     assert "AUC how often a customer who left" in text
     assert "flatter it" in text
     assert "how good it is, on any customers" not in text
+
+
+def test_a_profit_on_a_table_that_it_may_have_seen_is_said_to_be_flattering(
+    metadata: dict[str, Any],
+) -> None:
+    page = page_of({"measured": {}, "data": SOURCE, "profit": metadata["profit"]})
+    text = text_of(page)
+    assert "then the curve flatters it" in text
+    assert "for each customer of the table" in text
+    assert page.count("<svg") == 1
+
+
+def test_a_policy_that_never_pays_has_a_curve_without_its_mark(metadata: dict[str, Any]) -> None:
+    without = {key: kept for key, kept in metadata["profit"].items() if key != "threshold"}
+    page = page_of({**metadata, "profit": without})
+    assert "contacted or not" in text_of(page_of(metadata))
+    assert "contacted or not" not in text_of(page)
+    assert page.count("<figure>") == PLOTS
 
 
 def test_a_model_that_was_registered_against_a_gate_says_so_first(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 import pytest
@@ -13,8 +13,12 @@ from sklearn.linear_model import LogisticRegression
 
 from churn_serving import cli
 from churn_serving.cli.keys import make_keys
+from churn_serving.learning.registration import save_artifact
 from churn_serving.model.portable import ARRAYS
 from churn_serving.model.signature import fingerprint, read_public_key
+
+if TYPE_CHECKING:
+    from tests.package.conftest import Fitted
 
 
 def _said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -118,6 +122,38 @@ def test_show_tells_figures_labels_and_where_the_model_came_from(
     assert "team retention" in said
     assert "scikit-learn " in said
     assert fingerprint(read_public_key(Path(public_key))) in said
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (
+            {
+                "per_customer": {"value": 10.18, "low": 8.8, "high": 11.5},
+                "policy_version": "b3b10f628f887db7",
+            },
+            "10.1800  95%: 8.8000 to 11.5000",
+        ),
+        ({"per_customer": {"value": "much"}}, None),
+        ({"per_customer": 10}, None),
+        ("much", None),
+    ],
+)
+def test_show_tells_the_profit_if_it_is_kept_as_we_keep_it(
+    kept: object,
+    said: str | None,
+    logistic: Fitted,
+    model_name: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tag = save_artifact(
+        estimator=logistic.pipeline, threshold=0.3, measured={"profit": kept}, name=model_name
+    )
+    shown = _said(capsys, "show", tag)
+    assert ("profit" in shown) is (said is not None)
+    if said is not None:
+        assert said in shown
+        assert "by the policy b3b10f628f887db7 (an estimate)" in shown
 
 
 def test_show_gives_programs_the_whole_manifest(

@@ -113,6 +113,7 @@ def test_a_table_measures_the_model_and_chooses_the_threshold(
     scores = [f1_score(small.y, probabilities >= threshold) for threshold in probabilities]
     assert f1_score(small.y, probabilities >= model.threshold) == pytest.approx(max(scores))
     assert set(model.metadata["measured"]) >= {"auc", "log_loss", "brier", "f1"}
+    assert set(model.metadata["profit"]["per_customer"]) == {"value", "low", "high"}
     assert model.metadata["data"]["rows"] == small.rows
     assert "held_out" not in model.metadata
     captured = capsys.readouterr()

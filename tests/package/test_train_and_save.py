@@ -24,6 +24,7 @@ from churn_serving.learning.measuring.fingerprints import fingerprints, seen
 from churn_serving.learning.registration import save_artifact
 from churn_serving.model.aliases import ALIASES, promote
 from churn_serving.model.artifact import Trust, find_model, load_artifact, models_folder
+from churn_serving.model.policy import read_policy
 from churn_serving.model.signature import generate_key_pair, read_public_key
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def test_success_prints_the_comparison_and_the_tag_and_exits_with_0(
     assert "cross-validated" in out
     assert "80 held-out" in out
     assert "Chosen: logistic, the simplest within one standard error" in out
+    assert "if those above 0.164 are contacted" in out
     tag = find_model(f"{model_name}:latest").tag
     assert f"Registered {tag}. Serve it with: make serve" in out
     assert captured.err == ""
@@ -153,6 +155,28 @@ def test_a_key_that_cannot_sign_is_told_before_anything_is_trained(
     arguments = ("--data", table, "--name", model_name, "--sign-key", tmp_path / "pub.pem")
     assert _run(*arguments) == 1
     assert "holds a public key, which cannot sign" in _in_one_line(capsys.readouterr().err)
+
+
+def test_the_profit_is_that_of_the_policy_that_is_named(
+    table: Path, model_name: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("customer_value = 400\n")
+    arguments = ("--data", table, "--name", model_name, "--model", "logistic", "--policy", file)
+    assert _run(*arguments) == 0
+    found = load_artifact(model_name).metadata["profit"]
+    assert found["policy_version"] == read_policy(file).version
+    assert found["threshold"] == 11 / (0.3 * 390 + 10)
+
+
+def test_a_policy_that_contradicts_itself_is_told_before_anything_is_trained(
+    model_name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policy.toml"
+    file.write_text("offer_cost = 400\n")
+    data = tmp_path / "none.csv"
+    assert _run("--data", data, "--name", model_name, "--policy", file) == 1
+    assert "offer_cost must be below customer_value" in _in_one_line(capsys.readouterr().err)
 
 
 def _without_churn(raw: pd.DataFrame) -> pd.DataFrame:

@@ -377,12 +377,13 @@ def test_what_is_kept_is_json_and_has_every_figure(training_run: TrainingRun) ->
     measured = training_run.result.measured
     text = json.dumps(measured, allow_nan=False)
     assert "null" not in text  # BentoML's metadata know no such value
-    assert len(text) < 20_000
+    assert len(text) < 30_000
     assert measured["candidate"] == "logistic"
     assert (measured["train_rows"], measured["test_rows"]) == (5634, 1409)
     assert set(measured["cross_validation"]) == set(NAMES)
     assert set(measured["held_out"]) == HELD_OUT
     assert set(measured["no_skill"]) == {*HELD_OUT, "probability"}
+    assert measured["profit"]["per_customer"]["low"] > 0
     threshold = measured["threshold"]
     assert threshold["low"] < threshold["value"] < threshold["high"]
     assert threshold["value"] == training_run.result.threshold

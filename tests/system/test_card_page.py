@@ -31,7 +31,7 @@ FLAGS: Final = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 )
 WIDTHS: Final = (1280, 400)
-PLOTS: Final = 3 + len(FEATURE_NAMES)
+PLOTS: Final = 4 + len(FEATURE_NAMES)
 READABLE: Final = 4.5
 """The contrast of text that WCAG asks for (AA)."""
 

@@ -98,6 +98,7 @@ def show_model(tag: str, public_key: Path | None, *, as_json: bool) -> None:
             *_pairs("libraries", metadata.get("library_versions")),
             *_pairs("labels", model.manifest.labels),
             *_figures(metadata),
+            *_profit(metadata),
         ]
     )
 
@@ -213,3 +214,14 @@ def _figures(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         ]
         if lines:
             yield title, "\n".join((meaning, *lines))
+
+
+def _profit(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    found = metadata.get("profit")
+    if not isinstance(found, dict) or not isinstance(found.get("per_customer"), dict):
+        return
+    figures = [found["per_customer"].get(part) for part in ("value", "low", "high")]
+    if all(isinstance(figure, float) for figure in figures):
+        value, low, high = figures
+        meaning = f"per customer, by the policy {found.get('policy_version')} (an estimate)"
+        yield "profit", f"{meaning}\n{'':9}{value:.4f}  95%: {low:.4f} to {high:.4f}"

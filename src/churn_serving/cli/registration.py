@@ -117,7 +117,7 @@ def measured_on(
     dataset = load_dataset(path)
     for notice in dataset.notices:
         note(notice)
-    chosen, figures = measure(dataset, probabilities(dataset.X), threshold)
+    chosen, figures, profit = measure(dataset, probabilities(dataset.X), threshold)
     say(f"{dataset.rows:,} customers, {dataset.y.mean():.1%} left: {dataset.source}")
     table(
         ("", "value", "95% interval"),
@@ -135,6 +135,7 @@ def measured_on(
     kept = {
         "data": dataset.provenance,
         "measured": {name: asdict(estimate) for name, estimate in figures.items()},
+        "profit": profit,
     }
     return chosen, kept, background_of(dataset.X, customers_of(dataset).of_row, seed=_SEED)
 

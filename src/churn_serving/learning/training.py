@@ -41,6 +41,7 @@ from churn_serving.learning.measuring.evaluation import (
 )
 from churn_serving.learning.measuring.fields import cost_of_fields
 from churn_serving.learning.measuring.fingerprints import fingerprints, seen
+from churn_serving.learning.measuring.profit import profit_curve
 from churn_serving.learning.measuring.subgroups import blind_spots, subgroups
 from churn_serving.learning.selection import FOLDS, mean_over_folds, simplest
 from churn_serving.learning.splits import (
@@ -54,6 +55,7 @@ from churn_serving.learning.splits import (
     number_customers,
     repeats,
 )
+from churn_serving.model.policy import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -187,6 +189,7 @@ def train(
     seed: int = 42,
     progress: Progress | None = None,
     champion: Champion | None = None,
+    policy: Policy | None = None,
 ) -> TrainingResult:
     """Train and evaluate.
 
@@ -196,6 +199,7 @@ def train(
         seed: Decides the held-out customers, the folds and the estimator's own randomness.
         progress: Called with a description, the steps done and the steps in all.
         champion: The model that this one is meant to replace.
+        policy: Costs and value that the profit is measured with; None: the default.
 
     The arithmetic runs on one thread, so the same data and seed give the same model, bit for bit,
     whatever the number of cores.
@@ -205,12 +209,12 @@ def train(
     """
     candidates = CANDIDATES if model == "auto" else tuple(k for k in KINDS if k.name == model)
     with threadpool_limits(limits=1):
-        return _Run(dataset, seed, progress).result(candidates, champion)
+        return _Run(dataset, seed, progress, policy).result(candidates, champion)
 
 
 def measure(
     dataset: Dataset, probabilities: FloatArray, threshold: float | None = None, *, seed: int = 42
-) -> tuple[float, dict[str, Estimate]]:
+) -> tuple[float, dict[str, Estimate], dict[str, Any]]:
     """Measure a model that was trained elsewhere.
 
     Args:
@@ -221,19 +225,28 @@ def measure(
         seed: Decides which customers are resampled.
 
     Returns:
-        The threshold, and the figures of ``evaluation.evaluate``.
+        The threshold, the figures of ``evaluation.evaluate``, and the default policy's
+        ``profit.profit_curve``.
     """
     resampled = {"samples": BOOTSTRAP_SAMPLES, "seed": seed}
     y, customers = dataset.y, customers_of(dataset).of_row
     if threshold is None:
         threshold = best_threshold(y, probabilities, customers, **resampled).value
-    return threshold, evaluate(y, probabilities, threshold, customers, **resampled)
+    figures = evaluate(y, probabilities, threshold, customers, **resampled)
+    return threshold, figures, profit_curve(y, probabilities, customers, Policy(), **resampled)
 
 
 class _Run:
     """One training: what its steps share."""
 
-    def __init__(self, dataset: Dataset, seed: int, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        seed: int,
+        progress: Progress | None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.policy = policy or Policy()
         self.customers = customers_of(dataset)
         _require(self.customers, MIN_CUSTOMERS, "The table has")
         self.dataset, self.seed, self.progress = dataset, seed, progress
@@ -369,6 +382,7 @@ class _Run:
             "threshold": {"maximises": "f1", "rows": len(self.y), **asdict(threshold)},
             "calibration": _calibration_facts(candidate, reliability),
             "curves": curves(y, probabilities),
+            "profit": profit_curve(y, probabilities, of_row, self.policy, **self.resampled),
             "effects": effects(
                 lambda rows: churn_probabilities(fitted, rows), self.X, seed=self.seed
             ),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 FOLDER: Final = PROJECT / "deploy" / "compose"
 FILE: Final = FOLDER / "compose.yaml"
 SIGNED: Final = FOLDER / "signed.yaml"
+POLICY: Final = FOLDER / "policy.yaml"
 EXAMPLE: Final = FOLDER / ".env.example"
 CONTAINERFILE: Final = (PROJECT / "deploy" / "container" / "Containerfile").read_text()
 SERVICE: Final = "churn-serving"
@@ -194,10 +195,10 @@ def test_the_service_accepts_the_example_of_its_settings(monkeypatch: pytest.Mon
 
 
 def test_the_example_has_every_variable_and_its_default() -> None:
-    text = FILE.read_text() + SIGNED.read_text()
+    text = FILE.read_text() + SIGNED.read_text() + POLICY.read_text()
     example = dict(re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE.read_text(), re.MULTILINE))
     passed = {name for name, value in ENVIRONMENT.items() if value is None}
-    assert example.pop("COMPOSE_FILE") == f"{FILE.name}:{SIGNED.name}"
+    assert example.pop("COMPOSE_FILE") == f"{FILE.name}:{SIGNED.name}:{POLICY.name}"
     assert example.keys() == set(re.findall(r"\$\{(\w+)", text)) | passed
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", text))
     assert defaults == {name: example[name] for name in defaults}
@@ -315,21 +316,34 @@ def test_a_silent_service_is_not_healthy() -> None:
     assert checked(WRITTEN[SERVICE]["healthcheck"]["test"], port) == 1
 
 
-def test_a_key_for_models_is_mounted_where_the_service_looks_for_it(tmp_path: Path) -> None:
-    (tmp_path / "key.pem").touch()
-    variables = {MUST_BE_SET: "x", "MODEL_PUBLIC_KEY": str(tmp_path / "key.pem")}
-    done = compose("config", "--format", "json", more=SIGNED, variables=variables)
+@pytest.mark.parametrize(
+    ("more", "variable", "setting"),
+    [
+        (SIGNED, "MODEL_PUBLIC_KEY", "model_public_key_file"),
+        (POLICY, "POLICY_FILE", "policy_file"),
+    ],
+)
+def test_a_file_is_mounted_where_the_service_looks_for_it(
+    tmp_path: Path, more: Path, variable: str, setting: str
+) -> None:
+    (tmp_path / "file").touch()
+    variables = {MUST_BE_SET: "x", variable: str(tmp_path / "file")}
+    done = compose("config", "--format", "json", more=more, variables=variables)
     assert done.returncode == 0, done.stderr
     service = json.loads(done.stdout)["services"][SERVICE]
     (mount,) = service["volumes"]
-    assert mount["source"] == variables["MODEL_PUBLIC_KEY"]
+    assert mount["source"] == variables[variable]
     assert mount["read_only"] is True
     assert mount["bind"].get("create_host_path", False) is False
-    assert service["environment"][f"{ENV_PREFIX}MODEL_PUBLIC_KEY_FILE"] == mount["target"]
-    assert "model_public_key_file" in Settings.model_fields
+    assert service["environment"][f"{ENV_PREFIX}{setting.upper()}"] == mount["target"]
+    assert setting in Settings.model_fields
 
 
-def test_a_key_for_models_that_is_not_named_stops_it() -> None:
-    done = compose("config", "--quiet", more=SIGNED, variables={MUST_BE_SET: "x"})
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [(SIGNED, "where the public key is"), (POLICY, "where the policy is")],
+)
+def test_a_file_that_is_not_named_stops_it(more: Path, sentence: str) -> None:
+    done = compose("config", "--quiet", more=more, variables={MUST_BE_SET: "x"})
     assert done.returncode != 0
-    assert "where the public key is" in done.stderr
+    assert sentence in done.stderr

@@ -17,6 +17,7 @@ from kubernetes_validate import validate  # type: ignore[import-untyped]  # ship
 
 from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.pages import METRICS
+from churn_serving.model.policy import Policy, read_policy
 from churn_serving.runtime.state import LIVENESS, READINESS
 from churn_serving.settings import ENV_PREFIX, Settings
 from tests.system.deploy.test_alerts import EXPOSED, metrics, promtool
@@ -32,6 +33,7 @@ PRODUCTION: Final = "overlays/production"
 CANARY: Final = "overlays/canary"
 API_KEYS: Final = "components/api-keys"
 SIGNED_MODEL: Final = "components/signed-model"
+POLICY: Final = "components/policy"
 RENDERED: Final = ("base", PRODUCTION, CANARY)
 README: Final = (KUBERNETES / "README.md").read_text()
 PROMQL: Final = re.findall(r"^ *```promql\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
@@ -39,6 +41,7 @@ PROMQL: Final = re.findall(r"^ *```promql\n(.*?)^ *```", README, re.MULTILINE | 
 # The oldest version that is promised, and the newest whose schemas there are.
 VERSIONS: Final = ("1.31", "1.37")
 NAME: Final = "churn-serving"
+MOUNTED: Final = {"CHURN_API_KEYS_FILE", "CHURN_MODEL_PUBLIC_KEY_FILE", "CHURN_POLICY_FILE"}
 NAME_LABEL: Final = "app.kubernetes.io/name"
 # Prometheus calls a job by this label of its Service.
 JOB: Final = "churn-serving"
@@ -135,13 +138,15 @@ def settings_of(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> S
 
 
 def with_components(folder: Path) -> tuple[Manifest, ...]:
-    """Render the canary overlay, whose tracks ask for API keys and for signed models."""
+    """Render the canary overlay, whose tracks have all components."""
     # kustomize takes relative paths only.
     up = "../" * len(folder.resolve().parts[1:])
     overlay, *components = (
-        f"{up}{(KUBERNETES / path).relative_to('/')}" for path in (CANARY, API_KEYS, SIGNED_MODEL)
+        f"{up}{(KUBERNETES / path).relative_to('/')}"
+        for path in (CANARY, API_KEYS, SIGNED_MODEL, POLICY)
     )
-    text = yaml.safe_dump({"resources": [overlay], "components": components})
+    # As each overlay does; a generated ConfigMap is found only by what is in its namespace.
+    text = yaml.safe_dump({"namespace": NAME, "resources": [overlay], "components": components})
     (folder / "kustomization.yaml").write_text(text)
     return render(folder)
 
@@ -287,7 +292,7 @@ def test_every_setting_exists_and_has_a_possible_value(
             for name in variables:
                 if name.startswith(ENV_PREFIX):
                     assert name.removeprefix(ENV_PREFIX).lower() in Settings.model_fields
-            for name in variables.keys() & {"CHURN_API_KEYS_FILE", "CHURN_MODEL_PUBLIC_KEY_FILE"}:
+            for name in variables.keys() & MOUNTED:
                 (file := tmp_path / Path(variables[name]).name).write_text("a key\n")
                 variables[name] = str(file)
             assert settings_of(variables, monkeypatch).workers == 1
@@ -321,6 +326,29 @@ def test_the_key_of_models_is_read_from_where_it_is_mounted(tmp_path: Path) -> N
         assert [(volume["configMap"]["name"], file.name)] == given
         # A key that is not there must not mean that nothing is checked.
         assert not volume["configMap"].get("optional", False)
+
+
+def test_the_policy_is_read_from_where_it_is_mounted_and_a_new_one_rolls_out(
+    tmp_path: Path,
+) -> None:
+    manifests = with_components(tmp_path)
+    (given,) = (
+        each
+        for each in of_kind(manifests, "ConfigMap")
+        if each["metadata"]["name"].startswith("churn-serving-policy-")
+    )
+    for deployment in of_kind(manifests, "Deployment"):
+        (mount,) = (m for m in container_of(deployment)["volumeMounts"] if m["name"] == "policy")
+        (volume,) = (v for v in pod_of(deployment)["volumes"] if v["name"] == "policy")
+        file = Path(environment(manifests, deployment)["CHURN_POLICY_FILE"])
+        assert file.parent == Path(mount["mountPath"])
+        assert mount["readOnly"] is True
+        # The digest of its content is in its name: another policy is another pod template.
+        assert volume["configMap"]["name"] == given["metadata"]["name"]
+        assert list(given["data"]) == [file.name]
+        # A policy that is not there must not mean that the defaults decide.
+        assert not volume["configMap"].get("optional", False)
+    assert read_policy(KUBERNETES / POLICY / file.name) == Policy()
 
 
 def _comment(component: str) -> str:

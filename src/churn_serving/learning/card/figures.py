@@ -44,6 +44,7 @@ _SHOWN_RECALLS: Final = 10
 UNMEASURED: Final = {
     "calibration": "whether the probabilities mean what they say (calibration)",
     "curves": "precision by recall, and lift",
+    "profit": "what contacts would bring (profit)",
     "effects": "what each field does to the estimate",
     "subgroups": "how it does for kinds of customers",
     "gates": "the gates that keep a bad model from being registered",

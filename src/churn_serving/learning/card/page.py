@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from churn_serving.learning.card import figures, markup
 from churn_serving.learning.card.markup import Html, code, figure_of
+from churn_serving.learning.card.profit import profit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,12 +25,14 @@ _PARTS: Final = {
     "data": "Data",
     "figures": "How good it is",
     "calibration": "Probabilities",
+    "profit": "Profit",
     "fields": "Fields",
     "subgroups": "Kinds of customers",
     "gates": "Gates",
     "origin": "Origin",
     "signature": "Signature",
 }
+_DRAWN: Final = frozenset(("curves", "effects", "profit"))
 _USES: Final = (
     "Put customers in order: call those first who are most likely to leave.",
     "Weigh an offer's cost against a customer's worth, where the calibration has passed.",
@@ -66,12 +69,14 @@ class Subject:
 def make_card(subject: Subject) -> bytes:
     """Return the page: one file of HTML without script, which loads nothing."""
     metadata = subject.metadata
-    plots = _plots() if "curves" in metadata or "effects" in metadata else None
+    is_drawn = not _DRAWN.isdisjoint(metadata)
+    plots = _plots() if is_drawn else None
     sections = {
         "purpose": _purpose(subject),
         "data": _data(metadata),
         "figures": _tolerant("figures", lambda: figures.accuracy(metadata, plots)),
         "calibration": _tolerant("calibration", lambda: figures.calibration(metadata, plots)),
+        "profit": _tolerant("profit", lambda: profit(metadata, plots)),
         "fields": _tolerant("fields", lambda: figures.effects(metadata, plots)),
         "subgroups": _tolerant("subgroups", lambda: figures.subgroups(metadata)),
         "gates": _tolerant("gates", lambda: _gates(metadata)),
@@ -89,7 +94,7 @@ def make_card(subject: Subject) -> bytes:
             "matplotlib was not installed where this model was registered: this page has tables "
             "in the place of plots.",
         )
-        if plots is None and ("curves" in metadata or "effects" in metadata)
+        if plots is None and is_drawn
         else ""
     )
     policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
-__all__ = ["effect", "lift", "precision_recall", "reliability"]
+__all__ = ["effect", "lift", "precision_recall", "profit", "reliability"]
 
 INK: Final = COLOURS["ink"]
 MUTED: Final = COLOURS["muted"]
@@ -162,6 +162,42 @@ def lift(
         axes.set_xlabel("customers contacted, those most at risk first")
         axes.set_ylabel("leavers among them, to the average")
         return _svg(figure, "lift", label)
+
+
+def profit(
+    curve: Mapping[str, Sequence[float]],
+    *,
+    at: tuple[float, Mapping[str, float]] | None,
+    best: tuple[float, float],
+    label: str,
+) -> str:
+    """Draw the profit per customer by the threshold, with its interval as a band.
+
+    Args:
+        curve: ``threshold``, ``profit``, ``low`` and ``high``.
+        at: The policy's threshold, and the profit there.
+        best: The threshold with the highest profit, and that.
+        label: For who cannot see it.
+    """
+    cuts = curve["threshold"]
+    with mpl.rc_context(_RC):
+        figure, axes = _drawing(_LARGE)
+        axes.axhline(0, color=MUTED, lw=1, ls=(0, (4, 3)))
+        axes.fill_between(cuts, curve["low"], curve["high"], color=ACCENT, alpha=0.18, lw=0)
+        axes.plot(cuts, curve["profit"], color=ACCENT, lw=1.8)
+        marks = {"highest": (*best, MUTED, "v", 9)}
+        if at is not None:
+            marks["policy"] = (at[0], at[1]["value"], SECOND, "o", -18)
+        for name, (cut, height, colour, marker, above) in marks.items():
+            axes.plot([cut], [height], marker, color=colour, ms=5.5, zorder=3)
+            axes.annotate(name, (cut, height), (6, above), textcoords="offset points", color=colour)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("threshold: who is above it is contacted")
+        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axes.set_ylabel("profit per customer")
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(FuncFormatter(_short))
+        return _svg(figure, "profit", label)
 
 
 def effect(

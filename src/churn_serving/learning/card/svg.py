@@ -28,7 +28,14 @@ COLOURS: Final = {
 
 _NAMES: Final = {colour: name for name, colour in COLOURS.items()}
 _KEPT: Final = {
-    *("font-size", "opacity", "stroke-dasharray", "stroke-linecap", "stroke-linejoin"),
+    *(
+        "fill-opacity",
+        "font-size",
+        "opacity",
+        "stroke-dasharray",
+        "stroke-linecap",
+        "stroke-linejoin",
+    ),
     *("stroke-width", "text-anchor"),
 }
 _NUMBER: Final = re.compile(r"-?\d+\.\d+")

@@ -34,7 +34,7 @@ def summary(result: TrainingResult) -> RenderableType:
     """Return what ``make train`` prints."""
     measured = result.measured
     parts: list[RenderableType] = [_figures(measured), Text.from_markup(_chosen(measured))]
-    parts += [Text.from_markup(line) for line in (_calibration(measured), *_fields(measured))]
+    parts += [Text.from_markup(line) for line in _sentences(measured)]
     parts.append(_subgroups(measured))
     parts += [Text.from_markup(f"[yellow]note:[/] {escape(each)}") for each in result.notices]
     passed = ", ".join(each.gate for each in result.verdicts if each.outcome == "passed")
@@ -111,6 +111,19 @@ def _calibration(measured: Mapping[str, Any]) -> str:
     verdict = "[green]passed[/]" if found["passed"] else "[red]failed[/]"
     sigmoid = "; a sigmoid corrects it" if found["corrected"] else ""
     return f"Calibration: {', '.join(lines)}: {verdict}{sigmoid}."
+
+
+def _sentences(measured: Mapping[str, Any]) -> list[str]:
+    return [_calibration(measured), _profit(measured), *_fields(measured)]
+
+
+def _profit(measured: Mapping[str, Any]) -> str:
+    found = measured["profit"]
+    above = f"those above {found['threshold']:.3f}" if "threshold" in found else "nobody"
+    return (
+        f"Profit per customer, an estimate: {_bounds(found['per_customer'])} if {above} are "
+        f"contacted, {found['curve']['profit'][0]:.2f} if everybody is."
+    )
 
 
 def _fields(measured: Mapping[str, Any]) -> list[str]:
