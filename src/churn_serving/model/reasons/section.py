@@ -100,6 +100,8 @@ class Background(_Part):
 
     @model_validator(mode="after")
     def _has_every_field(self) -> Background:
+        if not {*self.means, *self.shares} <= {*FEATURE_NAMES}:
+            raise ValueError("it has fields that a customer has not")
         for name in FEATURE_NAMES:
             choices = choices_of(name)
             if (name in self.means) is not (choices is None):
