@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
 
+_NUMBER: Final = re.compile(r"[0-9][0-9.,]*")
 README: Final = Path(__file__).parents[2] / "README.md"
 
 
@@ -27,5 +28,27 @@ def test_the_readmes_request_gets_the_readmes_answer(client: TestClient) -> None
     assert answer.status_code == 200
     told, expected = answer.json(), json.loads(shown)
     # The model is fitted anew for the tests, on a few customers more.
-    assert told.pop("model_tag").partition(":")[0] == expected.pop("model_tag").partition(":")[0]
-    assert told == pytest.approx(expected, abs=0.02)
+    assert told.pop("model_version") != expected.pop("model_version")
+    assert told == _about(expected)
+
+
+def _about(value: Any) -> Any:
+    """Return what is equal to a value whose numbers, and those in its texts, are another model's."""
+    if isinstance(value, float):
+        return pytest.approx(value, rel=0.1, abs=0.05)
+    if isinstance(value, dict):
+        return {name: _about(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_about(each) for each in value]
+    return _Text(value) if isinstance(value, str) else value
+
+
+class _Text(str):
+    """Text that is equal to any that differs in numbers only."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, str) and _NUMBER.sub("#", self) == _NUMBER.sub("#", other)
+
+    __hash__ = str.__hash__
