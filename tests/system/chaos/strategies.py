@@ -25,7 +25,16 @@ __all__ = ["described", "mutated", "requests"]
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "BREW")
 _PATHS: Final = ("/predict/", "//predict", "/predict/../health", "/%00", "/schema.json", "/*")
-_PAGES: Final = ("/", "/docs", "/health", "/health/ready", "/livez", "/readyz", "/metrics")
+_PAGES: Final = (
+    "/",
+    "/docs",
+    "/redoc",
+    "/health",
+    "/health/ready",
+    "/livez",
+    "/readyz",
+    "/metrics",
+)
 _PATH: Final = r"/[!-~\xa1-\xff]{0,30}"
 _MEDIA_TYPES: Final = (
     *("application/json; charset=utf-8", "application/json; charset=utf-16", "APPLICATION/JSON"),
