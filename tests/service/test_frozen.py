@@ -54,7 +54,14 @@ def frozen() -> TestClient:
     model = Members(members=(Linear(bias=BIAS, link="identity"),))
     scorer = make_scorer(model, {"0/weights": weights}, len(COLUMN_NAMES))
     runner = InlineRunner(scorer, breaker=circuit_breaker(), metrics=state.metrics)
-    state.predictor = Predictor(runner, model=MODEL, threshold=0.5, observe=lambda _: None)
+    state.predictor = Predictor(
+        runner,
+        model=MODEL,
+        threshold=0.5,
+        policy=state.policy,
+        explainer=None,
+        observe=lambda _: None,
+    )
     lane = Lane(state=state, bodies=BodyReader(max_bytes=2**16))
     return TestClient(Edge(lane, never, state=state, settings=Settings(), keys=None, cors=None))
 

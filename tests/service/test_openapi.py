@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.openapi import Document, openapi
 from tests.bad_requests import OVER_HTTP, BadRequest
 from tests.doubles import service_state
+from tests.system.chaos.strategies import described
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +26,11 @@ JSON: Final = "application/json"
 def spec(client: TestClient) -> dict[str, Any]:
     document: dict[str, Any] = client.get("/openapi.json").json()
     return document
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> dict[str, Any]:
+    return spec(client)
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -135,3 +143,17 @@ def test_before_the_warm_up_there_is_no_example_of_an_answer() -> None:
 def test_the_document_asks_for_a_key_only_where_the_service_does(*, keys: bool) -> None:
     document = openapi(version="1", keys=keys)
     assert ("security" in document) == ("securitySchemes" in document["components"]) == keys
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_any_described_body_is_answered_as_described(
+    document: dict[str, Any], client: TestClient, path: str, data: st.DataObject
+) -> None:
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    answer = client.post(path, json=data.draw(described(content[JSON]["schema"], document)))
+    # What no schema can say is refused: a total below the monthly charges, or an id that is twice.
+    assert answer.status_code in {200, 422}, answer.text
+    said = response(document, path, "post", answer.status_code)
+    validator(document, said["content"][JSON]["schema"]).validate(answer.json())

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from churn_serving.http.api import ENDPOINTS
+from churn_serving.http.api.v2 import POLICY
 from churn_serving.http.fields import fields
 from churn_serving.http.openapi import Document
 from churn_serving.http.reference import REFERENCE, reference_route
@@ -55,6 +56,7 @@ def test_the_page_shows_every_route_and_every_field(client: TestClient) -> None:
     assert page.open == []
     for path, endpoint in ENDPOINTS.items():
         assert f"POST {path} {endpoint.summary}" in page.text
+    assert f"GET {POLICY} " in page.text
     for name, field in Customer.model_fields.items():
         assert name in page.text
         assert field.description is not None
@@ -124,7 +126,11 @@ def test_the_page_is_written_anew_only_for_new_answers() -> None:
     ("schema", "kind", "limits"),
     [
         ({"type": "integer", "minimum": 0, "maximum": 120}, "integer", "0 to 120"),
-        ({"type": "number", "exclusiveMinimum": 0}, "number", "above 0"),
+        (
+            {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9},
+            "number",
+            "above 0, at most 1,000,000,000",
+        ),
         ({"type": "string", "maxLength": 64}, "string", "at most 64 characters"),
         ({"enum": ["a", True]}, '`"a"` or `true`', ""),
         ({"const": 1}, "`1`", ""),

@@ -104,15 +104,16 @@ def _limits(schema: Schema) -> str:
         (schema, *others) = [each for each in schema["anyOf"] if each != _NULL] or [{}]
         if others:
             return ""
-    found = []
+    found = [f"above {_number(schema['exclusiveMinimum'])}"] if "exclusiveMinimum" in schema else []
     for low, high, unit in _BOUNDS:
-        least, most = schema.get(low), schema.get(high)
-        if least is not None and most is not None:
-            found.append(f"{least:,} to {most:,} {unit}".strip())
-        elif least is not None:
-            found.append(f"at least {least:,} {unit}".strip())
-        elif most is not None:
-            found.append(f"at most {most:,} {unit}".strip())
-    found += [f"above {schema[key]:,}" for key in ("exclusiveMinimum",) if key in schema]
-    found += [f"below {schema[key]:,}" for key in ("exclusiveMaximum",) if key in schema]
+        least, most = (_number(schema.get(key)) for key in (low, high))
+        if least and most:
+            found.append(f"{least} to {most} {unit}".strip())
+        elif least or most:
+            found.append(f"{'at least' if least else 'at most'} {least or most} {unit}".strip())
     return ", ".join(found)
+
+
+def _number(bound: float | None) -> str:
+    """Return a bound as people write it; nothing if there is none."""
+    return "" if bound is None else f"{int(bound) if bound == int(bound) else bound:,}"

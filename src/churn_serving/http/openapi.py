@@ -115,6 +115,7 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
         adapters.append((endpoint.response, "serialization", TypeAdapter(endpoint.response)))
     references, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REF)
     error = references[ErrorAnswer, "serialization"]
+    schemas = definitions["$defs"]
     grouped: dict[str, dict[str, Any]] = {name: {} for name in _GROUPS}
     for path, endpoint in ENDPOINTS.items():
         group = _group_of(path)
@@ -152,7 +153,7 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
         ],
         "paths": {path: item for paths in grouped.values() for path, item in paths.items()},
         "components": {
-            "schemas": definitions["$defs"],
+            "schemas": {name: _tidy(each, schemas) for name, each in schemas.items()},
             "responses": dict(_errors(error)),
             **({"securitySchemes": _SECURITY_SCHEMES} if keys else {}),
         },
@@ -165,6 +166,25 @@ def _show(answers: Mapping[str, Any], content: dict[str, Any]) -> None:
     for path, answer in answers.items():
         (operation,) = content["paths"][path].values()
         operation["responses"]["200"]["content"][JSON]["example"] = answer
+
+
+def _tidy(schema: Any, named: Mapping[str, Any], *, whole: bool = True) -> Any:  # noqa: ANN401 - JSON
+    """Return a schema of pydantic's that says more plainly what it says.
+
+    Where one of several named schemas applies it is exactly one, and what has a name is referred to
+    by it: pydantic repeats a schema that it does not validate.
+    """
+    if isinstance(schema, list):
+        return [_tidy(each, named, whole=False) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    name = schema.get("title")
+    if not whole and isinstance(name, str) and named.get(name) == schema:
+        return {"$ref": _REF.format(model=name)}
+    tidy = {key: _tidy(each, named, whole=False) for key, each in schema.items()}
+    if all("$ref" in each for each in schema.get("anyOf", [{}])):
+        tidy["oneOf"] = tidy.pop("anyOf")
+    return tidy
 
 
 def _policy(references: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
@@ -187,7 +207,7 @@ def _group_of(path: str) -> str:
     return found[1] if found else "v0"
 
 
-def _refused(schema: Mapping[str, Any], endpoint: Endpoint[Any, Any]) -> dict[str, Any]:
+def _refused(schema: Mapping[str, Any], endpoint: Endpoint[Any, Any, Any]) -> dict[str, Any]:
     """Return what is answered to the example with one field too many."""
     try:
         endpoint.parse(to_json(from_json(endpoint.example) | _MISTAKE))

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import bentoml
 
