@@ -38,7 +38,7 @@ _DARK_ICON: Final = "static_content/favicon-dark-32x32.png"
 ASSETS: Final = tuple(f"/{name}" for name in (_STYLE, _BUNDLE, _LIGHT_ICON, _DARK_ICON))
 """What the page loads of BentoML's."""
 
-# Collapsed: whoever comes sees the routes of each version first, and no list of schemas.
+# Collapsed: whoever comes sees the versions first, then routes, and no list of schemas.
 _SCRIPT: Final = (
     f'SwaggerUIBundle({{url: "{OPENAPI[1:]}", dom_id: "#swagger-ui", tryItOutEnabled: true, '
     'docExpansion: "none", defaultModelsExpandDepth: -1});'
