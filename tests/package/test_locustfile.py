@@ -411,8 +411,13 @@ def test_the_tasks_have_the_promised_weights(load: Any) -> None:
     tasks = [task.__name__ for task in load.ChurnUser.tasks]
     weights = {name: tasks.count(name) for name in tasks}
     assert weights == {
-        "predict": 4, "predict_v1": 4, "predict_batch": 2,
-        "predict_v2": 4, "predict_batch_v2": 1, "policy": 1, "ready": 1,
+        "predict": 4,
+        "predict_v1": 4,
+        "predict_batch": 2,
+        "predict_v2": 4,
+        "predict_batch_v2": 1,
+        "policy": 1,
+        "ready": 1,
     }
 
 
