@@ -1,6 +1,7 @@
 """Load-test the churn service: ``locust -f locustfile.py --host https://churn.example.com``.
 
-Users ask about customers, one at a time and in batches, and whether the service is ready. Every
+Users ask about customers, one at a time and in batches, for the policy, and whether the service is
+ready. Every
 answer is checked; a wrong one counts as failed, under the name of what is wrong with it. Needs
 Locust (``pip install locust``) and the file of customers; docs/load-testing.md is the guide.
 
@@ -17,6 +18,7 @@ import ssl
 import sys
 from functools import partial
 from http.client import responses
+from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
@@ -45,6 +47,12 @@ try:
     CUSTOMERS: Final = [json.loads(line) for line in FILE.read_text("utf-8").splitlines()]
 except OSError:
     sys.exit(f"{FILE} is missing: run Locust in a checkout, each of its workers, too.")
+
+# What v2 knows, and customers whom it refuses.
+ACTIONS: Final = ("contact", "leave_alone", "control")
+DEFAULT_REASONS: Final = 3
+NEARLY_0: Final = 1e-6
+BAD_CUSTOMERS: Final = ({**CUSTOMERS[0], "num_products": 0}, {"tenure_months": 1}, None)
 
 # Locust counts in whole milliseconds, which is coarse where an answer takes two: keep two digits.
 locust.stats.bucket_response_time = lambda milliseconds: float(f"{milliseconds:.2g}")
@@ -177,14 +185,120 @@ def check_batch(answer: JSON, *, size: int) -> None:
     check(field(answer, "total_inference_time_ms", float, int) >= 0, "inference time is negative")
 
 
+def check_v2(answer: JSON, *, asked: JSON) -> None:
+    """Check what each route below ``/api/v2`` says of a customer, who was asked about like this."""
+    known = field(answer, "customer_id", str, int, type(None))
+    wanted = asked.get("customer_id")
+    # A bool and an integer are equal, and so are 1 and 1.0.
+    check((type(known), known) == (type(wanted), wanted), "customer_id is another one")
+    churn = field(answer, "churn_probability", float, int)
+    check(0 <= churn <= 1, "probability out of range")
+    decision = field(answer, "decision", dict)
+    action = field(decision, "action", str)
+    check(action in ACTIONS, "action is unknown")
+    pays = field(decision, "expected_profit", float, int) > 0
+    check(pays == (action != "leave_alone"), "action and expected profit disagree")
+    for name in ("threshold", "break_even_acceptance"):
+        field(decision, name, float, int, type(None))
+    check_reasons(answer, churn, asked.get("max_reasons", DEFAULT_REASONS))
+    check_versions(answer)
+
+
+def check_reasons(answer: JSON, churn: float, most: int) -> None:
+    """Check that the reasons are as many as were wanted, and add up to the probability."""
+    baseline = field(answer, "baseline", float, int, type(None))
+    reasons = field(answer, "reasons", list, type(None))
+    check((baseline is None) == (reasons is None), "reasons and baseline disagree")
+    if reasons is None:  # the model may know none
+        return
+    told = [reason for reason in reasons if field(reason, "code", str) != "other"]
+    check(len(told) <= most and len(reasons) - len(told) <= 1, "reasons are too many")
+    check(told == reasons[: len(told)], "other reasons are not the last")
+    impacts = [field(reason, "impact", float, int) for reason in reasons]
+    for reason, impact in zip(reasons, impacts, strict=True):
+        wanted = "raises" if impact > 0 else "lowers" if impact < 0 else "leaves"
+        check(field(reason, "direction", str) == wanted, "direction is wrong")
+        check(field(reason, "message", str) != "", "message is empty")
+    sizes = [abs(impact) for impact in impacts[: len(told)]]
+    check(sizes == sorted(sizes, reverse=True), "reasons are not in order")
+    odds = exp(-baseline - sum(impacts))
+    # Where an estimate of exactly 0 or 1 has no log-odds, the reasons are of one just inside.
+    inside = min(max(churn, NEARLY_0), 1 - NEARLY_0)
+    missed = min(abs(1 / (1 + odds) - share) for share in (churn, inside))
+    check(missed <= 1e-9, "reasons do not add up")  # noqa: PLR2004 - what the service promises
+
+
+def check_batch_v2(answer: JSON, *, asked: JSON) -> None:
+    """Check what ``/api/v2/predict/batch`` answers: errors in their places, and the ranking."""
+    items, results = asked["items"], field(answer, "results", list)
+    check(len(results) == len(items), "batch has a wrong size")
+    good = []
+    for place, (item, result) in enumerate(zip(items, results, strict=True)):
+        if item["customer"] in BAD_CUSTOMERS:
+            check(field(result, "error", str) != "", "error is empty")
+            check(field(result, "detail", list) != [], "detail is empty")
+        else:
+            check_v2(result, asked=item)
+            good.append(place)
+    ranking = field(answer, "ranking", list)
+    decisions = {place: results[place]["decision"] for place in good}
+    profits = {
+        place: decision["expected_profit"]
+        for place, decision in decisions.items()
+        if decision["action"] == "contact"
+    }
+    best = sorted(profits, key=lambda place: (-profits[place], place))
+    check(ranking == best[: asked["capacity"]], "ranking is wrong")
+    totals = field(answer, "totals", dict)
+    counted = {
+        "customers": len(good),
+        "refused": len(items) - len(good),
+        "contacts": len(ranking),
+        "control": sum(decision["action"] == "control" for decision in decisions.values()),
+    }
+    check(all(field(totals, name, int) == n for name, n in counted.items()), "totals are wrong")
+    profit = sum(profits[place] for place in ranking)
+    found = field(totals, "expected_profit", float, int)
+    check(abs(found - profit) <= 1e-6 * max(1, profit), "totals are wrong")
+    check(field(totals, "expected_cost", float, int) >= 0, "totals are wrong")
+    check_versions(answer)
+
+
+def check_policy(answer: JSON) -> None:
+    """Check what ``/api/v2/policy`` answers."""
+    figures = field(answer, "policy", dict)
+    for name in ("customer_value", "offer_cost", "contact_cost", "acceptance", "control_share"):
+        check(field(figures, name, float, int) >= 0, f"{name} is negative")
+    check(field(answer, "policy_version", str) != "", "policy_version is empty")
+    field(answer, "threshold", float, int, type(None))
+
+
+def check_versions(answer: JSON) -> None:
+    """Check that an answer says who gave it, and by which policy."""
+    for name in ("model_version", "policy_version"):
+        check(field(answer, name, str) != "", f"{name} is empty")
+
+
 def check_readiness(answer: JSON) -> None:
     """Check what ``/health/ready`` answers."""
     check(field(answer, "status", str) == "ready", "status is not ready")
     check(field(answer, "model_version", str) != "", "model_version is empty")
 
 
+def case(number: int) -> dict[str, JSON]:
+    """Return a customer as v2 takes one: with an id of text, a number or none, and options."""
+    body = {"customer": draw.choice(CUSTOMERS)}
+    if draw.randrange(10):  # most have an id
+        body["customer_id"] = draw.choice([f"C-{number}", number])
+    if draw.getrandbits(1):
+        body["customer_value"] = round(draw.uniform(20, 1000), 2)
+    if draw.getrandbits(1):
+        body["max_reasons"] = draw.randint(0, 7)
+    return body
+
+
 class ChurnUser(FastHttpUser):
-    """Asks about single customers (weight 8), batches of 5 to 20 (2), and readiness (1)."""
+    """Asks about single customers (weight 12), batches (3), the policy (1) and readiness (1)."""
 
     connection_timeout = 5.0
     network_timeout = 10.0  # the service's own deadline is half of that
@@ -222,6 +336,26 @@ class ChurnUser(FastHttpUser):
             partial(check_batch, size=len(items)),
             {"items": items},
         )
+
+    @task(4)
+    def predict_v2(self) -> None:
+        """Ask what to do about one customer, and why; now and then only to try something."""
+        body = case(draw.randrange(10**6)) | {"what_if": not draw.randrange(5)}
+        self.ask("POST", "/api/v2/predict", partial(check_v2, asked=body), body)
+
+    @task(1)
+    def predict_batch_v2(self) -> None:
+        """Ask whom of some customers to contact; a few items are bad."""
+        items = [case(number) for number in draw.sample(range(10**6), k=draw.randint(20, 100))]
+        for item in draw.sample(items, k=draw.randint(0, 3)):
+            item["customer"] = draw.choice(BAD_CUSTOMERS)
+        body = {"items": items, "capacity": draw.randint(1, len(items))}
+        self.ask("POST", "/api/v2/predict/batch", partial(check_batch_v2, asked=body), body)
+
+    @task(1)
+    def policy(self) -> None:
+        """Ask by which policy is decided."""
+        self.ask("GET", "/api/v2/policy", check_policy)
 
     @task(1)
     def ready(self) -> None:

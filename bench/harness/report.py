@@ -13,14 +13,15 @@ from bench.kinds import KINDS, LOGISTIC, XGBOOST, tolerance
 from bench.load.overload import CONNECTIONS, FACTOR
 from bench.load.stop import CALLERS, PATIENCE_SECONDS
 from bench.servers.ours import OURS
-from bench.servers.server import BATCH, PREDICT, PREDICT_V1
+from bench.servers.server import BATCH, BATCH_V2, PREDICT, PREDICT_V1, PREDICT_V2
 from bench.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bench.harness.comparison import Comparison, Seen
     from bench.harness.visit import Plan
+    from bench.load.pacer import Paced
     from bench.load.wrk import Sample
     from bench.servers.server import Server
 
@@ -76,10 +77,11 @@ def tables(comparison: Comparison, plan: Plan) -> Iterator[Table]:
     for model in KINDS:
         if seen := comparison.of(model):
             ours = next((one for one in seen if one.server.name == OURS.name), None)
-            for route in (PREDICT.name, PREDICT_V1.name, BATCH.name):
-                rows = [row for one in seen if (row := _speed(one, ours, route))]
+            for route in (PREDICT, PREDICT_V1, BATCH, PREDICT_V2, BATCH_V2):
+                rows = [row for one in seen if (row := _speed(one, ours, route.name))]
                 if rows:
-                    yield Table(f"{model}: {route}", _SPEED, rows)
+                    yield Table(f"{model}: {route.name}", _SPEED, rows)
+            yield from _beside(model, seen, plan.rate)
             yield from _rest(model, seen, plan.rate)
     costs = [
         _costs(comparison, server)
@@ -101,7 +103,9 @@ _SPEED: Final = (
 
 def _speed(seen: Seen, ours: Seen | None, route: str) -> tuple[str, ...]:
     """Return a row, or nothing if the route was not measured."""
-    cpu, rate = (seen.sample(figure, route) for figure in (_cpu_us, _rate))
+    # Batches of a thousand come over one connection only.
+    where = MANY if seen.sample(_rate, route) else ONE
+    cpu, rate = (seen.sample(figure, route, where) for figure in (_cpu_us, _rate))
     if cpu is None or not rate:
         return ()
     cells = [
@@ -116,7 +120,7 @@ def _speed(seen: Seen, ours: Seen | None, route: str) -> tuple[str, ...]:
     ]
     samples = (visit.sample(route, number) for visit in seen.visits for number in (ONE, MANY))
     our_cpu, our_rate = (
-        ours.sample(figure, route) if ours else None for figure in (_cpu_us, _rate)
+        ours.sample(figure, route, where) if ours else None for figure in (_cpu_us, _rate)
     )
     return (
         seen.server.title,
@@ -127,18 +131,29 @@ def _speed(seen: Seen, ours: Seen | None, route: str) -> tuple[str, ...]:
     )
 
 
+def _beside(model: str, seen: list[Seen], rate: float) -> Iterator[Table]:
+    rows = [
+        (one.server.title, *_paced(figures))
+        for one in seen
+        if (figures := [visit.beside for visit in one.visits if visit.beside])
+    ]
+    if rows:
+        title = f"{model}: {rate:g} requests a second of v2 beside batches of {BATCH_V2.size:,}"
+        yield Table(title, _PACED, rows)
+
+
 def _rest(model: str, seen: list[Seen], rate: float) -> Iterator[Table]:
     """Yield what a quick run leaves out."""
     paced, overloads, stops = [], [], []
     for one in seen:
         title = one.server.title
         if all(visit.paced and visit.overload and visit.stop for visit in one.visits):
-            paced.append((title, *_paced(one)))
+            figures = [visit.paced for visit in one.visits if visit.paced]
+            paced.append((title, *_paced(figures)))
             overloads.append((title, *_overload(one)))
             stops.append((title, *_stop(one)))
     if paced:
-        columns = ("server", "p50 ms", "p99 ms", "failed", "kept up")
-        yield Table(f"{model}: {rate:g} requests a second", columns, paced)
+        yield Table(f"{model}: {rate:g} requests a second", _PACED, paced)
         yield Table(
             f"{model}: {FACTOR:g}x its own capacity over {CONNECTIONS} connections",
             ("server", "answers", "accepted/s", "p50 ms of them", "p99 ms", "afterwards"),
@@ -151,8 +166,10 @@ def _rest(model: str, seen: list[Seen], rate: float) -> Iterator[Table]:
         )
 
 
-def _paced(seen: Seen) -> tuple[str, ...]:
-    figures = [visit.paced for visit in seen.visits if visit.paced]
+_PACED: Final = ("server", "p50 ms", "p99 ms", "failed", "kept up")
+
+
+def _paced(figures: Sequence[Paced]) -> tuple[str, ...]:
     return (
         _number(middle(one.p50_ms for one in figures), ".2f"),
         _number(middle(one.p99_ms for one in figures), ".2f"),

@@ -1,7 +1,7 @@
 """The promises: ratios and ranks within one run, so that they hold on any machine.
 
-One is in milliseconds: what a lone caller may wait for an answer of trees. It is far from the limit
-of any machine of today, and no ratio would say as much.
+Some are in units of time: what a lone caller may wait for an answer of trees, what a customer of a
+batch may take, and what a single caller may wait beside such batches. No ratio would say as much.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.kinds import (
     TREE,
 )
 from bench.servers.ours import OURS, TWO_WORKERS
-from bench.servers.server import BATCH, PREDICT
+from bench.servers.server import BATCH, BATCH_V2, PREDICT, PREDICT_V2
 from bench.tables import Table
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ __all__ = ["Outcome", "outcomes", "promises"]
 _MET: Final = {True: "met", False: "MISSED"}
 
 CPU_OVER_LIMIT: Final = {LOGISTIC: 2.3, TREE: 3.2}
+V2_OVER_V0: Final = {LOGISTIC: 1.5, TREE: 1.7}
+BATCH_US: Final = {LOGISTIC: 20.0, TREE: 35.0}
+"""CPU time of a customer in a batch of v2, with reasons and ranking."""
+BESIDE_MS: Final = 10.0
 CPU_OVER_COMMIT: Final = 1.05
 FOREST_OVER_COMMIT: Final = 10
 """Where that commit ran scikit-learn's own forest."""
@@ -88,6 +92,7 @@ def _of_model(seen: list[Seen], model: str) -> Iterator[Outcome]:
         return
     if model in MODELS:
         yield from _over_peers(ours, by_name, model)
+        yield from _v2(ours, model)
     yield from _over_commits(ours, by_name, model)
     yield from _lone(ours, model)
     others = [one for one in seen if not (one.server.ours or one.server.constant)]
@@ -146,6 +151,25 @@ def _over_peers(ours: Seen, by_name: dict[str, Seen], model: str) -> Iterator[Ou
         yield from _ratio(f"{title} hand-tuned FastAPI", batches, tuned, ">= 1.5")
     title = f"{model}: CPU/request of two workers over one"
     yield from _ratio(title, peer(TWO_WORKERS.name, _cpu), ours.sample(_cpu), "<= 1.1")
+
+
+def _v2(ours: Seen, model: str) -> Iterator[Outcome]:
+    """Yield what was promised of decisions and reasons."""
+    yield from _ratio(
+        f"{model}: CPU/request of v2, with reasons, over {PREDICT.path}",
+        ours.sample(_cpu, PREDICT_V2.name, MANY),
+        ours.sample(_cpu),
+        f"<= {V2_OVER_V0[model]:g}",
+    )
+    if (batch := ours.sample(_cpu, BATCH_V2.name, ONE)) is not None:
+        each, most = batch / BATCH_V2.size, BATCH_US[model]
+        title = f"{model}: CPU/customer in batches of {BATCH_V2.size:,}, with reasons and ranking"
+        yield Outcome(title, f"at most {most:g} us", f"{each:.1f} us", each <= most)
+    p99 = ours.median(lambda visit: visit.beside.p99_ms if visit.beside else None)
+    if p99 is not None:
+        title = f"{model}: p99 of single callers beside a stream of such batches"
+        wanted = f"at most {BESIDE_MS:g} ms"
+        yield Outcome(title, wanted, f"{p99:.2f} ms", p99 <= BESIDE_MS)
 
 
 def _over_commits(ours: Seen, by_name: dict[str, Seen], model: str) -> Iterator[Outcome]:

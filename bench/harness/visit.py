@@ -12,8 +12,8 @@ from bench.errors import BenchmarkError
 from bench.load.overload import Overload, overload
 from bench.load.pacer import Paced, pace
 from bench.load.stop import Stop, stop_under_load
-from bench.load.wrk import Sample, saturate
-from bench.servers.server import BATCH, PREDICT_V1
+from bench.load.wrk import Sample, Stream, saturate
+from bench.servers.server import BATCH, BATCH_V2, PREDICT_V1, PREDICT_V2
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,9 @@ class Plan:
         """Return the routes, each with one connection and with many."""
         # A lone caller first: some servers go on waiting for what many have taught them to expect.
         loads = [(route, number) for route in server.routes for number in (ONE, MANY)]
-        left_out = ((PREDICT_V1, ONE), (PREDICT_V1, MANY), (BATCH, ONE)) if self.quick else ()
+        left_out = [(BATCH_V2, MANY)]  # each takes the server for tens of milliseconds
+        if self.quick:
+            left_out += [(PREDICT_V1, ONE), (PREDICT_V1, MANY), (BATCH, ONE), (PREDICT_V2, ONE)]
         return [load for load in loads if load not in left_out]
 
 
@@ -80,6 +82,8 @@ class Visit:
         used_mb: The same after the loads.
         largest_difference: From the estimator's own probabilities; None for a constant answer.
         samples: As many requests as it takes.
+        beside: Single callers at the rate that all are given, while one batch of a thousand comes
+            after the other.
         paced: At the rate that all are given.
         overload: At twice the rate that it takes.
         recovers: Whether it answered again afterwards.
@@ -95,6 +99,7 @@ class Visit:
     used_mb: float
     largest_difference: float | None
     samples: tuple[Told, ...]
+    beside: Paced | None = None
     paced: Paced | None = None
     overload: Overload | None = None
     recovers: bool | None = None
@@ -103,7 +108,7 @@ class Visit:
     @property
     def errors(self) -> int:
         """Failed requests, those of the overload aside."""
-        paced = self.paced.errors if self.paced else 0
+        paced = sum(one.errors for one in (self.beside, self.paced) if one)
         return paced + sum(told.sample.errors for told in self.samples)
 
     def sample(self, route: str, connections: int) -> Sample | None:
@@ -147,6 +152,10 @@ def measure(stand: Stand, plan: Plan, number: int, say: Callable[[str], object])
             with suppress(BenchmarkError):  # what comes of it does not count
                 load(seconds=WARM_UP_SECONDS)
             samples.append(Told(route.name, connections, load(seconds=plan.seconds)))
+        beside = None
+        if BATCH_V2 in server.routes:
+            tell("single callers beside batches")
+            beside = _beside(stand, here, plan)
         seen = Visit(
             server=server.name,
             model=stand.model,
@@ -157,6 +166,7 @@ def measure(stand: Stand, plan: Plan, number: int, say: Callable[[str], object])
             used_mb=here.pss_mb(),
             largest_difference=worst,
             samples=tuple(samples),
+            beside=beside,
         )
         many = seen.sample(first.name, MANY)
         if plan.quick or many is None:
@@ -177,6 +187,23 @@ def measure(stand: Stand, plan: Plan, number: int, say: Callable[[str], object])
         tell("told to end")
         stop = stop_under_load(here, first.path, body)
     return replace(seen, paced=paced, overload=over, recovers=recovers, stop=stop)
+
+
+def _beside(stand: Stand, here: Running, plan: Plan) -> Paced:
+    seconds = WARM_UP_SECONDS + plan.seconds + 1
+    with Stream(here, BATCH_V2.path, stand.bodies(BATCH_V2), seconds=seconds) as batches:
+        paced = pace(
+            here,
+            PREDICT_V2.path,
+            stand.bodies(PREDICT_V2),
+            rate=plan.rate,
+            seconds=plan.seconds,
+            warm_up=WARM_UP_SECONDS,
+            connections=MANY,
+        )
+    if batches.sample.errors:
+        raise BenchmarkError(f"{batches.sample.errors} batches failed beside single callers.")
+    return paced
 
 
 def _recovers(here: Running, ask: Callable[[], object]) -> bool:

@@ -9,6 +9,7 @@ different places, so it imports nothing else of the project.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 import tempfile
@@ -24,6 +25,7 @@ THRESHOLD: Final = 0.5
 
 # Newest first.
 _REGISTRATION: Final = ("learning.registration", "model.artifact", "artifact")
+_BACKGROUND: Final = ("learning.explaining",)
 _DATASET: Final = ("learning.dataset", "dataset")
 
 
@@ -48,6 +50,9 @@ def register(kind: str, name: str) -> tuple[str, Fitted] | None:
             "candidate": kind,
         },
     }
+    if "background" in inspect.signature(save).parameters:
+        background_of = _function("background_of", _BACKGROUND)
+        what["background"] = background_of(data.X, data.groups, seed=SEED)
     if not booster:
         # Before the registration was a module of its own, it took the two parts of the model.
         whole = save.__module__.endswith(_REGISTRATION[0])

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.errors import BenchmarkError
+from bench.load.background import Background
 from bench.process import CLIENT_CPU, pinned
 
 if TYPE_CHECKING:
     from bench.process import Running
 
-__all__ = ["Sample", "saturate"]
+__all__ = ["Sample", "Stream", "saturate"]
 
 SCRIPT: Final = Path(__file__).with_name("post.lua")
 
@@ -82,3 +84,22 @@ def saturate(here: Running, path: str, bodies: Path, *, connections: int, second
     if not requests:
         raise BenchmarkError(f"{here.name} answered nothing to {connections} connections.")
     return Sample(cpu_us=(after.cpu_seconds - before.cpu_seconds) * 1e6 / requests, **seen)
+
+
+class Stream(Background):
+    """Posts the bodies over one connection for some seconds, while something else is measured.
+
+    Args:
+        here: The server.
+        path: The route.
+        bodies: One JSON document a line.
+        seconds: How long.
+    """
+
+    def __init__(self, here: Running, path: str, bodies: Path, *, seconds: float) -> None:
+        super().__init__()
+        self._load = partial(saturate, here, path, bodies, connections=1, seconds=seconds)
+
+    def work(self) -> None:
+        """See ``Background``; it ends by itself."""
+        self.sample = self._load()

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH",
+    "BATCH_V2",
     "PREDICT",
     "PREDICT_V1",
+    "PREDICT_V2",
     "Launch",
     "Route",
     "Server",
@@ -66,6 +68,28 @@ BATCH: Final = Route(
     lambda answer: [result["probability"]["churn"] for result in answer["results"]],
     size=100,
 )
+
+PREDICT_V2: Final = Route(
+    "predict v2",
+    "/api/v2/predict",
+    lambda customers: {"customer_id": "7590-VHVEG", "customer": customers[0]},
+    lambda answer: [answer["churn_probability"]],
+)
+"""With the decision and three reasons, as it is by default."""
+BATCH_V2: Final = Route(
+    "batch of 1,000 v2",
+    "/api/v2/predict/batch",
+    lambda customers: {
+        "items": [
+            {"customer_id": number, "customer": customer}
+            for number, customer in enumerate(customers)
+        ],
+        "capacity": 100,
+    },
+    lambda answer: [result["churn_probability"] for result in answer["results"]],
+    size=1000,
+)
+"""With reasons, decisions and the ranking."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,8 +313,9 @@ FAST: Final = Row(
         ),
         Panel(
             "p99 by route",
-            "One request in a hundred takes longer. Batches of 100 customers take longer than "
-            "single ones. **One route only is slow**: look at who calls it, and with what.",
+            "One request in a hundred takes longer. Batches take longer than single customers, and "
+            "those of v2, up to 1,000 customers, the longest. **One route only is slow**: look at "
+            "who calls it, and with what.",
             (Query(latency(0.99, by="route"), "{{route}}"),),
             "s",
             alerts=("ChurnLatencyHigh",),
@@ -513,6 +514,88 @@ MODEL: Final = Row(
     ),
 )
 
+DECIDED: Final = "ml_decisions_total{" + S + "%s}"
+CONTACT: Final = ', action="contact"'
+CONTROL: Final = ', action="control"'
+WORTH_IT: Final = ', action=~"contact|control"'
+
+DECISIONS: Final = Row(
+    "What do we decide? Whom to contact, and why (/api/v2)",
+    (
+        Panel(
+            "Decisions",
+            "Customers decided about, by action. `control` would be worth a contact, but is kept "
+            "apart to measure what contacts bring; without a control share it stays at 0. **It "
+            "stops while requests come**: somebody asks v0 and v1 only. Nothing here wakes anybody "
+            "up: service and model have panels of their own above.",
+            (Query(f"sum by (action) (rate({DECIDED % ''}{R}))", "{{action}}"),),
+            "cps",
+            width=6,
+            colors=(("contact", ORANGE), ("leave_alone", BLUE), ("control", GREY)),
+            stacked=True,
+        ),
+        Panel(
+            "Worth a contact",
+            "Share of the customers, and of those the share that is kept apart as control. **It "
+            "steps**: the policy file has changed (`/api/v2/policy` shows the one in force), or "
+            "the model. **It drifts**: so do the customers, see *Predicted to leave*.",
+            (
+                Query(
+                    ratio(f"rate({DECIDED % WORTH_IT}{R})", f"rate({DECIDED % ''}{R})", "job"),
+                    "worth a contact",
+                    color=ORANGE,
+                ),
+                Query(
+                    ratio(f"rate({DECIDED % CONTROL}{R})", f"rate({DECIDED % WORTH_IT}{R})", "job"),
+                    "of them control",
+                    color=GREY,
+                ),
+            ),
+            "percentunit",
+            width=6,
+            empty="no decisions",
+            top=1,
+        ),
+        Panel(
+            "Expected profit",
+            "What a contact is expected to gain, in dollars, by the policy's figures; and the same "
+            "spread over all customers decided about. An estimate, not what came true. **It falls "
+            "at once**: compare the policy in force with the one that was agreed on.",
+            tuple(
+                Query(
+                    f"sum(rate(ml_expected_profit_total{{{S}}}{R})) "
+                    f"/ (sum(rate({DECIDED % matcher}{R})) > 0)",
+                    name,
+                    color=color,
+                )
+                for matcher, name, color in (
+                    (CONTACT, "of a contact", ORANGE),
+                    ("", "of a customer", BLUE),
+                )
+            ),
+            "currencyUSD",
+            width=6,
+            empty="no decisions",
+        ),
+        Panel(
+            "Strongest reasons",
+            "Customers by the field that moves their estimate most, and whether it raises or "
+            "lowers it. Reasons explain the model and are no causes. **One takes over**: look "
+            "whether that field still comes as it used to, before you believe it of the customers.",
+            (
+                Query(
+                    f"sum by (code, direction) (rate(ml_reasons_total{{{S}}}{R})) > 0",
+                    "{{code}} {{direction}}",
+                ),
+            ),
+            "cps",
+            width=6,
+            stacked=True,
+            empty="no reasons told",
+        ),
+    ),
+)
+
 VERSIONS: Final = Row(
     "What is each version doing? The canary beside the stable one",
     (
@@ -648,7 +731,7 @@ VERSIONS: Final = Row(
     ),
 )
 
-ROWS: Final = (UP, FAST, OVERLOADED, MODEL, VERSIONS)
+ROWS: Final = (UP, FAST, OVERLOADED, MODEL, DECISIONS, VERSIONS)
 
 # Lines across all panels: what happened when.
 EVENTS: Final = (

@@ -31,10 +31,11 @@ from bench.load.overload import Overload
 from bench.load.pacer import Paced
 from bench.load.stop import Stop
 from bench.load.wrk import Sample
+from bench.process import ROOT
 from bench.servers.ours import OURS, of_commit
 from bench.servers.registry import ALL, SERVERS, chosen
 from bench.servers.rows import CONTRACT_TYPES, PAYMENT_METHODS, row
-from bench.servers.server import BATCH, PREDICT, Server
+from bench.servers.server import BATCH, BATCH_V2, PREDICT, PREDICT_V2, Server
 from bench.tables import markdown
 from churn_serving.features import columns
 from churn_serving.features.rows import customer_row
@@ -256,6 +257,47 @@ def test_a_lone_caller_of_trees_is_promised_milliseconds(model: str) -> None:
 def test_nothing_is_promised_beside_others_where_the_model_takes_the_time() -> None:
     ours, tuned = (visit(server, rate=200, model=FOREST) for server in (OURS, "fastapi-tuned"))
     assert set(met(outcomes(comparison(ours, tuned)))) <= set(RANKS)
+
+
+@pytest.mark.parametrize(
+    ("model", "ratio", "each_us"), [(LOGISTIC, 1.5, 20), (TREE, 1.7, 35)], ids=MODELS
+)
+def test_decisions_and_reasons_are_held_against_their_bounds(
+    model: str, ratio: float, each_us: float
+) -> None:
+    for factor, kept in ((1.0, True), (1.01, False)):
+        ours = visit(OURS, rate=200, cpu_us=40, model=model)
+        told = (
+            Told(PREDICT_V2.name, MANY, sample(150, cpu_us=40 * ratio * factor)),
+            Told(BATCH_V2.name, ONE, sample(20, cpu_us=1000 * each_us * factor)),
+        )
+        ours = replace(ours, samples=(*ours.samples, *told), beside=paced(10 * factor))
+        assert met(outcomes(comparison(ours))) == {
+            "CPU/request of v2, with reasons, over /predict": kept,
+            "CPU/customer in batches of 1,000, with reasons and ranking": kept,
+            "p99 of single callers beside a stream of such batches": kept,
+        }
+    titles = [table.title for table in tables(comparison(ours), PLAN)]
+    assert titles[:4] == [
+        f"{model}: predict",
+        f"{model}: predict v2",
+        f"{model}: batch of 1,000 v2",
+        f"{model}: 100 requests a second of v2 beside batches of 1,000",
+    ]
+
+
+def test_a_commit_without_v2_is_not_asked_for_it(tmp_path: Path) -> None:
+    assert PREDICT_V2 not in of_commit("abc1234", tmp_path, tmp_path).routes
+    assert of_commit("abc1234", ROOT, tmp_path).routes == OURS.routes
+
+
+def test_a_stream_of_batches_is_one_connection_and_a_quick_run_has_the_targets_loads() -> None:
+    assert (BATCH_V2, MANY) not in PLAN.loads(OURS)
+    quick = [(route.name, number) for route, number in replace(PLAN, quick=True).loads(OURS)]
+    assert quick == [
+        *((PREDICT.name, ONE), (PREDICT.name, MANY), (BATCH.name, MANY)),
+        *((PREDICT_V2.name, MANY), (BATCH_V2.name, ONE)),
+    ]
 
 
 def test_alone_there_are_no_targets() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import json
+import math
 import socket
 import ssl
 from argparse import Namespace
@@ -19,9 +20,11 @@ from bench.load import CUSTOMERS
 from bench.load.sample import SIZE, sample, text
 from churn_serving.features.columns import COLUMN_NAMES
 from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.http.api import v0, v1
+from churn_serving.http.api import v0, v1, v2, v2_batch
 from churn_serving.http.api.v0 import Prediction
 from churn_serving.http.api.v1 import BatchPrediction, PredictionV1
+from churn_serving.http.api.v2 import CaseRequest, PolicyAnswer, PredictionV2
+from churn_serving.http.api.v2_batch import BatchAnswer
 from churn_serving.http.problems import STATUS_OF, answer_with
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.runtime.state import READINESS
@@ -32,6 +35,48 @@ if TYPE_CHECKING:
 
 LIMITS: Final = Namespace(max_fail_ratio=0.01, max_p99_ms=200.0)
 JSON: Final = {"content-type": "application/json"}
+
+REASONS: Final = [
+    {
+        "code": "contract_type",
+        "fields": ["contract_type"],
+        "values": ["two-year"],
+        "reference": ["month-to-month"],
+        "impact": -2.0,
+        "direction": "lowers",
+        "message": "A two-year contract lowers the estimate.",
+    },
+    {
+        "code": "other",
+        "fields": ["has_internet"],
+        "values": [],
+        "reference": [],
+        "impact": 1.0,
+        "direction": "raises",
+        "message": "The other fields together raise the estimate.",
+    },
+]
+CASE: Final[dict[str, Any]] = {"customer": {}, "customer_id": 7, "max_reasons": 1}
+ITEMS: Final = [{"customer": {}, "customer_id": "C-1"}, {"customer": None}, {"customer": {}}]
+
+
+def decided(profit: float, customer_id: object = None) -> dict[str, Any]:
+    """A right answer of v2: log-odds of 1 - 2 + 1, so an even chance."""
+    return {
+        "customer_id": customer_id,
+        "churn_probability": 0.5,
+        "decision": {
+            "action": "contact" if profit > 0 else "leave_alone",
+            "expected_profit": profit,
+            "threshold": 0.164,
+            "break_even_acceptance": None,
+        },
+        "baseline": 1.0,
+        "reasons": REASONS,
+        "model_version": "abc",
+        "policy_version": "def",
+    }
+
 
 ANSWERS: Final[dict[str, dict[str, Any]]] = {
     v0.PREDICT.path: {"churn_prediction": 1, "churn_probability": 0.72, "model_tag": "churn:abc"},
@@ -49,12 +94,50 @@ ANSWERS: Final[dict[str, dict[str, Any]]] = {
         "batch_size": 2,
         "total_inference_time_ms": 0.1,
     },
+    v2.PREDICT.path: decided(20.0, 7),
+    v2_batch.PREDICT_BATCH.path: {
+        "results": [
+            decided(10.0, "C-1"),
+            {
+                "error": "1 field is missing or invalid.",
+                "detail": [{"loc": ["customer"], "msg": "A customer.", "type": "model_type"}],
+            },
+            decided(30.0),
+        ],
+        "ranking": [2, 0],
+        "totals": {
+            "customers": 2,
+            "refused": 1,
+            "contacts": 2,
+            "control": 0,
+            "expected_profit": 40.0,
+            "expected_cost": 12.5,
+        },
+        "model_version": "abc",
+        "policy_version": "def",
+    },
+    v2.POLICY: {
+        "policy": {
+            "customer_value": 200.0,
+            "offer_cost": 10.0,
+            "contact_cost": 1.0,
+            "acceptance": 0.3,
+            "control_share": 0.0,
+        },
+        "policy_version": "def",
+        "threshold": 0.164,
+    },
     READINESS: {"status": "ready", "model_version": "abc"},
 }
-SCHEMAS: Final[dict[str, TypeAdapter[Any]]] = {
-    v0.PREDICT.path: TypeAdapter(Prediction),
-    v1.PREDICT.path: TypeAdapter(PredictionV1),
-    v1.PREDICT_BATCH.path: TypeAdapter(BatchPrediction),
+BATCH_V2: Final = v2_batch.PREDICT_BATCH.path
+NULLABLE: Final = {"customer_id", "baseline", "reasons", "threshold"}
+SHAPES: Final[dict[str, Any]] = {
+    v0.PREDICT.path: Prediction,
+    v1.PREDICT.path: PredictionV1,
+    v1.PREDICT_BATCH.path: BatchPrediction,
+    v2.PREDICT.path: PredictionV2,
+    v2_batch.PREDICT_BATCH.path: BatchAnswer,
+    v2.POLICY: PolicyAnswer,
 }
 
 
@@ -74,6 +157,11 @@ def verdict(load: Any, path: str, answer: object) -> str:
         v0.PREDICT.path: load.check_prediction,
         v1.PREDICT.path: load.check_prediction_v1,
         v1.PREDICT_BATCH.path: lambda answer: load.check_batch(answer, size=2),
+        v2.PREDICT.path: lambda answer: load.check_v2(answer, asked=CASE),
+        v2_batch.PREDICT_BATCH.path: lambda answer: load.check_batch_v2(
+            answer, asked={"items": ITEMS, "capacity": 3}
+        ),
+        v2.POLICY: load.check_policy,
         READINESS: load.check_readiness,
     }
     try:
@@ -96,8 +184,8 @@ def changed(path: str, place: str, value: object) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", ANSWERS)
 def test_a_right_answer_passes(load: Any, path: str) -> None:
-    if path in SCHEMAS:
-        SCHEMAS[path].validate_python(ANSWERS[path], strict=True)
+    if path in SHAPES:
+        TypeAdapter(SHAPES[path]).validate_python(ANSWERS[path], strict=True)
     assert verdict(load, path, ANSWERS[path]) == ""
 
 
@@ -107,17 +195,13 @@ def test_a_right_answer_passes(load: Any, path: str) -> None:
 def test_each_missing_field_is_named(load: Any, path: str, field: str) -> None:
     answer = {name: value for name, value in ANSWERS[path].items() if name != field}
     assert verdict(load, path, answer) == f"{field} is missing"
-    assert verdict(load, path, changed(path, field, None)) == f"{field} has a wrong type"
+    if field not in NULLABLE:
+        assert verdict(load, path, changed(path, field, None)) == f"{field} has a wrong type"
 
 
-@pytest.mark.parametrize("path", SCHEMAS)
+@pytest.mark.parametrize("path", SHAPES)
 def test_the_checks_know_every_field_of_the_contract(path: str) -> None:
-    schema = {
-        v0.PREDICT.path: Prediction,
-        v1.PREDICT.path: PredictionV1,
-        v1.PREDICT_BATCH.path: BatchPrediction,
-    }
-    assert set(ANSWERS[path]) == set(schema[path].__annotations__)
+    assert set(ANSWERS[path]) == set(SHAPES[path].__annotations__)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +228,35 @@ def test_the_checks_know_every_field_of_the_contract(path: str) -> None:
         (v1.PREDICT_BATCH.path, "results.1.probability.churn", 2, "probability out of range"),
         (v1.PREDICT_BATCH.path, "results.1", None, "batch_index is missing"),
         (v1.PREDICT_BATCH.path, "total_inference_time_ms", -1, "inference time is negative"),
+        (v2.PREDICT.path, "customer_id", "7", "customer_id is another one"),
+        (v2.PREDICT.path, "customer_id", None, "customer_id is another one"),
+        (v2.PREDICT.path, "churn_probability", 1.5, "probability out of range"),
+        (v2.PREDICT.path, "churn_probability", 0.5000001, "reasons do not add up"),
+        (v2.PREDICT.path, "decision.action", "phone", "action is unknown"),
+        (v2.PREDICT.path, "decision.action", "leave_alone", "action and expected profit disagree"),
+        (v2.PREDICT.path, "decision.expected_profit", 0, "action and expected profit disagree"),
+        (v2.PREDICT.path, "decision.threshold", "high", "threshold has a wrong type"),
+        (v2.PREDICT.path, "baseline", None, "reasons and baseline disagree"),
+        (v2.PREDICT.path, "baseline", 1.0001, "reasons do not add up"),
+        (v2.PREDICT.path, "reasons", 2 * REASONS[:1], "reasons are too many"),
+        (v2.PREDICT.path, "reasons", 2 * REASONS[1:], "reasons are too many"),
+        (v2.PREDICT.path, "reasons", REASONS[::-1], "other reasons are not the last"),
+        (v2.PREDICT.path, "reasons", REASONS[:1], "reasons do not add up"),
+        (v2.PREDICT.path, "reasons.0.direction", "raises", "direction is wrong"),
+        (v2.PREDICT.path, "reasons.0.message", "", "message is empty"),
+        (v2.PREDICT.path, "policy_version", "", "policy_version is empty"),
+        (BATCH_V2, "results", [], "batch has a wrong size"),
+        (BATCH_V2, "results.1", decided(1.0), "error is missing"),
+        (BATCH_V2, "results.1.detail", [], "detail is empty"),
+        (BATCH_V2, "results.0", {"error": "No.", "detail": []}, "customer_id is missing"),
+        (BATCH_V2, "results.0.customer_id", "C-2", "customer_id is another one"),
+        (BATCH_V2, "ranking", [0, 2], "ranking is wrong"),
+        (BATCH_V2, "ranking", [2], "ranking is wrong"),
+        (BATCH_V2, "totals.refused", 0, "totals are wrong"),
+        (BATCH_V2, "totals.expected_profit", 41.0, "totals are wrong"),
+        (BATCH_V2, "totals.expected_cost", -1, "totals are wrong"),
+        (v2.POLICY, "policy.acceptance", -1, "acceptance is negative"),
+        (v2.POLICY, "policy_version", "", "policy_version is empty"),
         (READINESS, "status", "loading", "status is not ready"),
         (READINESS, "model_version", "", "model_version is empty"),
     ],
@@ -297,7 +410,48 @@ def test_the_search_may_be_ended_before_a_limit_is_broken(load: Any) -> None:
 def test_the_tasks_have_the_promised_weights(load: Any) -> None:
     tasks = [task.__name__ for task in load.ChurnUser.tasks]
     weights = {name: tasks.count(name) for name in tasks}
-    assert weights == {"predict": 4, "predict_v1": 4, "predict_batch": 2, "ready": 1}
+    assert weights == {
+        "predict": 4,
+        "predict_v1": 4,
+        "predict_batch": 2,
+        "predict_v2": 4,
+        "predict_batch_v2": 1,
+        "policy": 1,
+        "ready": 1,
+    }
+
+
+def test_the_reasons_of_several_are_in_order(load: Any) -> None:
+    first, second = ({**REASONS[0], "impact": impact} for impact in (-0.5, -1.5))
+    asked = CASE | {"max_reasons": 7}
+    load.check_v2(decided(1.0, 7) | {"reasons": [second, first, REASONS[1]]}, asked=asked)
+    with pytest.raises(load.AnswerError, match=r"^reasons are not in order$"):
+        load.check_v2(decided(1.0, 7) | {"reasons": [first, second, REASONS[1]]}, asked=asked)
+
+
+@pytest.mark.parametrize("churn", [0.0, 1.0])
+def test_an_estimate_without_log_odds_is_explained_as_one_just_inside(
+    load: Any, churn: float
+) -> None:
+    inside = min(max(churn, 1e-6), 1 - 1e-6)
+    baseline = math.log(inside / (1 - inside)) + 1.0
+    answer = decided(1.0, 7) | {"churn_probability": churn, "baseline": baseline}
+    load.check_v2(answer, asked=CASE)
+
+
+def test_a_capacity_cuts_the_ranking(load: Any) -> None:
+    answer = changed(BATCH_V2, "ranking", [2])
+    answer["totals"] |= {"contacts": 1, "expected_profit": 30.0}
+    load.check_batch_v2(answer, asked={"items": ITEMS, "capacity": 1})
+
+
+def test_a_customer_of_v2_is_one_and_a_bad_one_is_none(load: Any) -> None:
+    for number in range(100):
+        CaseRequest.model_validate(load.case(number))
+    for customer in load.BAD_CUSTOMERS:
+        assert customer not in load.CUSTOMERS
+        with pytest.raises(ValidationError):
+            CaseRequest.model_validate({"customer": customer})
 
 
 def test_options_come_from_the_environment_and_the_key_stays_out_of_the_web_page(

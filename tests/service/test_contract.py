@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from churn_serving.features.rows import customer_row, feature_matrix
 from churn_serving.http.api import ENDPOINTS
+from churn_serving.http.api.v2 import POLICY
 from churn_serving.schema import Customer
 from tests.bad_requests import (
     BATCH,
@@ -245,11 +246,12 @@ def test_the_openapi_document_names_the_path_it_is_mounted_at(client: TestClient
 
 def test_the_openapi_document_describes_the_routes(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
-    assert set(document["paths"]) == set(ENDPOINTS)
-    for path in document["paths"].values():
+    assert set(document["paths"]) == {*ENDPOINTS, POLICY}
+    for path in ENDPOINTS:
         assert {"200", "400", "413", "415", "422", "429", "500", "503", "504"} <= set(
-            path["post"]["responses"]
+            document["paths"][path]["post"]["responses"]
         )
+    assert set(document["paths"][POLICY]["get"]["responses"]) == {"200", "401"}
     customer = document["components"]["schemas"]["Customer"]
     assert set(customer["required"]) == set(CUSTOMER)
     assert customer["additionalProperties"] is False

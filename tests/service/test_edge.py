@@ -97,8 +97,8 @@ def test_every_answer_says_how_it_may_be_used(
     assert "access-control-allow-origin" not in answer.headers
     if answer.request.method == "POST":
         return  # neither kept nor shown as a page
-    is_card = answer.request.url.path == "/model" and answer.status_code == 200
-    assert answer.headers.get_list("cache-control") == ["no-cache" if is_card else "no-store"]
+    is_kept = answer.request.url.path in {"/model", "/redoc"} and answer.status_code == 200
+    assert answer.headers.get_list("cache-control") == ["no-cache" if is_kept else "no-store"]
     if answer.headers["content-type"].startswith("text/html"):
         return  # it has a policy of its own, see below
     assert answer.headers.get_list("content-security-policy") == [

@@ -18,7 +18,7 @@ import httpx2
 import psutil
 import yaml
 
-from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
+from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1, PREDICT_V2
 from tests.system.conftest import Server, serving
 from tests.system.test_prometheus import Prometheus, eventually, scraping
 
@@ -132,10 +132,12 @@ def _request(chance: random.Random) -> tuple[str, dict[str, Any]]:
         return PREDICT, {}
     if kind < 0.04:
         return "/nowhere", {}
-    if kind < 0.5:
+    if kind < 0.4:
         return PREDICT, _customer(chance)
-    if kind < 0.85:
+    if kind < 0.7:
         return PREDICT_V1, _customer(chance)
+    if kind < 0.85:
+        return PREDICT_V2, {"customer": _customer(chance)}
     return BATCH, {"items": [_customer(chance) for _ in range(chance.randint(1, 100))]}
 
 

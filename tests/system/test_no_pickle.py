@@ -63,7 +63,16 @@ def test_all_routes_are_served_where_every_unpickler_raises(server: Server) -> N
     }
     for path, body in posts.items():
         assert httpx2.post(server.url + path, json=body).status_code == 200, path
-    gets = ("/", "/docs", "/openapi.json", "/health", "/health/ready", "/livez", "/readyz")
+    gets = (
+        "/",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+        "/health",
+        "/health/ready",
+        "/livez",
+        "/readyz",
+    )
     for path in (*gets, "/metrics", "/metrics/model"):
         assert httpx2.get(server.url + path).status_code == 200, path
     assert "UNPICKLED" not in server.log.read_text()

@@ -42,7 +42,7 @@ NO_CHURN: Final = 20 + 5 * 4
 SENT: Final = {(route, str(status)): times for route, _, status, times in TRAFFIC}
 COUNTED: Final = (
     "sum by (route, status) (http_request_duration_seconds_count"
-    '{route=~"/predict|/api/v1/predict|/api/v1/predict/batch"})'
+    '{route=~"/predict|/api/v1/predict|/api/v1/predict/batch|/api/v2/predict|/api/v2/predict/batch"})'
 )
 
 

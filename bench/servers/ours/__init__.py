@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 from bench.kinds import KINDS, MODELS
 from bench.process import CLIENT_CPU, ROOT, SERVER_CPU
-from bench.servers.server import BATCH, PREDICT, PREDICT_V1, Launch, Server
+from bench.servers.server import (
+    BATCH,
+    BATCH_V2,
+    PREDICT,
+    PREDICT_V1,
+    PREDICT_V2,
+    Launch,
+    Server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +70,7 @@ OURS: Final = Server(
     needs=("bentoml",),
     requirements=runtime_lock(ROOT),
     launch=_launch(ROOT),
-    routes=(PREDICT, PREDICT_V1, BATCH),
+    routes=(PREDICT, PREDICT_V1, BATCH, PREDICT_V2, BATCH_V2),
     models=KINDS,
     batching="no timer",
     ours=True,
@@ -90,8 +98,10 @@ SERVERS: Final = (OURS, _SPLIT, TWO_WORKERS)
 
 def of_commit(commit: str, root: Path, home: Path, models: tuple[str, ...] = MODELS) -> Server:
     """Return the service of another commit, checked out in ``root``, with the store ``home``."""
+    knows_v2 = (root / "src/churn_serving/http/api/v2.py").exists()
     return replace(
         OURS,
+        routes=OURS.routes if knows_v2 else (PREDICT, PREDICT_V1, BATCH),
         name=f"commit-{commit}",
         title=f"churn-serving at {commit}",
         launch=_launch(root, home),

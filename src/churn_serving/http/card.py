@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from churn_serving.http.kept import KeptPage
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 __all__ = ["CARD", "card_route"]
 
@@ -43,17 +45,9 @@ def card_route(card: bytes | None, tag: str) -> Route:
             return JSONResponse(answer, HTTPStatus.NOT_FOUND)
 
         return Route(CARD, missing)
-    etag = f'"{hashlib.sha256(card).hexdigest()}"'
-    headers = {
-        "Content-Security-Policy": _POLICY,
-        "ETag": etag,
-        "Cache-Control": "no-cache",  # kept, but asked about: another model may be served by now
-    }
+    kept = KeptPage(card, policy=_POLICY)
 
     async def page(request: Request) -> Response:
-        known = request.headers.get("if-none-match", "")
-        if etag in {each.strip().removeprefix("W/") for each in known.split(",")}:
-            return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-        return HTMLResponse(card, headers=headers)
+        return kept.answer(request)
 
     return Route(CARD, page)

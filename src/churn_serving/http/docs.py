@@ -1,7 +1,6 @@
 """Interactive API documentation at ``/docs`` and ``/``, and the OpenAPI document behind it.
 
-BentoML ships Swagger UI and generates a document; but its page loads a tracker from the internet
-and its document describes BentoML's own errors, so page and document are ours.
+BentoML ships Swagger UI, but its own page loads a tracker from the internet: this page is ours.
 
 The page names everything relative to itself: a proxy may put a prefix before all paths.
 """
@@ -11,25 +10,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from pydantic import TypeAdapter
-from starlette.responses import HTMLResponse, JSONResponse
+from pydantic_core import to_json
+from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from churn_serving.http.api import ENDPOINTS
-from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, STATUS_OF, ErrorAnswer
+from churn_serving.http.openapi import JSON
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pydantic.json_schema import JsonSchemaMode
     from starlette.requests import Request
-    from starlette.responses import Response
     from starlette.routing import BaseRoute
 
-__all__ = ["ASSETS", "DOCS", "HTML_PAGES", "INDEX", "OPENAPI", "docs_routes", "openapi"]
+    from churn_serving.http.openapi import Document
+
+__all__ = ["ASSETS", "DOCS", "HTML_PAGES", "INDEX", "OPENAPI", "docs_routes"]
 
 INDEX: Final = "/"
 DOCS: Final = "/docs"
@@ -43,8 +38,10 @@ _DARK_ICON: Final = "static_content/favicon-dark-32x32.png"
 ASSETS: Final = tuple(f"/{name}" for name in (_STYLE, _BUNDLE, _LIGHT_ICON, _DARK_ICON))
 """What the page loads of BentoML's."""
 
+# Collapsed: whoever comes sees the versions first, then routes, and no list of schemas.
 _SCRIPT: Final = (
-    f'SwaggerUIBundle({{url: "{OPENAPI[1:]}", dom_id: "#swagger-ui", tryItOutEnabled: true}});'
+    f'SwaggerUIBundle({{url: "{OPENAPI[1:]}", dom_id: "#swagger-ui", tryItOutEnabled: true, '
+    'docExpansion: "none", defaultModelsExpandDepth: -1});'
 )
 _SCRIPT_HASH: Final = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _PAGE_POLICY: Final = "; ".join(
@@ -57,16 +54,9 @@ _PAGE_POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-_SECURITY_SCHEMES: Final = {
-    "securitySchemes": {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-    }
-}
 _PREFIX_HEADER: Final = "X-Forwarded-Prefix"
 # Segments of unreserved letters, none of them "." or "..": a path of this host, whoever sent it.
 _PREFIX: Final = re.compile(r"(?=.{1,256}\Z)(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+)+")
-_REF: Final = "#/components/schemas/{model}"
 _PAGE: Final = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -86,65 +76,24 @@ _PAGE: Final = f"""<!DOCTYPE html>
 """
 
 
-def docs_routes(*, version: str, keys: bool) -> list[BaseRoute]:
+def docs_routes(document: Document) -> list[BaseRoute]:
     """Return the routes of the documentation.
 
     Args:
-        version: The version of the package, shown on the page.
-        keys: Whether requests need an API key.
+        document: What it documents.
     """
-    document = openapi(version=version, keys=keys)
+    written = document.kept(to_json)
 
     async def page(_: Request) -> Response:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _PAGE_POLICY})
 
     async def spec(request: Request) -> Response:
-        servers = [{"url": _base_of(request)}]
-        return JSONResponse({**document, "servers": servers}, headers={"Vary": _PREFIX_HEADER})
+        # The document is kept as it is sent; the first of its members is each request's own.
+        servers = to_json({"servers": [{"url": _base_of(request)}]})
+        text = servers[:-1] + b"," + written()[1:]
+        return Response(text, media_type=JSON, headers={"Vary": _PREFIX_HEADER})
 
     return [*(Route(path, page) for path in HTML_PAGES), Route(OPENAPI, spec)]
-
-
-def openapi(*, version: str, keys: bool) -> dict[str, Any]:
-    """Return the OpenAPI document of the JSON routes."""
-    adapters: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (ErrorAnswer, "serialization", TypeAdapter(ErrorAnswer)),
-    ]
-    for endpoint in ENDPOINTS.values():
-        adapters.append((endpoint.request, "validation", TypeAdapter(endpoint.request)))
-        adapters.append((endpoint.response, "serialization", TypeAdapter(endpoint.response)))
-    references, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REF)
-    paths = {}
-    for path, endpoint in ENDPOINTS.items():
-        paths[path] = {
-            "post": {
-                "operationId": endpoint.name,
-                "summary": endpoint.summary,
-                "requestBody": {
-                    "required": True,
-                    "content": _json(references[endpoint.request, "validation"]),
-                },
-                "responses": {
-                    "200": {
-                        "description": "The prediction.",
-                        "content": _json(references[endpoint.response, "serialization"]),
-                    },
-                    **_errors(references[ErrorAnswer, "serialization"]),
-                },
-            }
-        }
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "churn-serving",
-            "version": version,
-            "description": "Estimates how likely telecom customers are to leave. What the served "
-            "model is for, and how good it is, stands on its [card](model).",
-        },
-        "paths": paths,
-        "components": {"schemas": definitions["$defs"], **(_SECURITY_SCHEMES if keys else {})},
-        **({"security": [{"bearer": []}, {"header": []}]} if keys else {}),
-    }
 
 
 def _base_of(request: Request) -> str:
@@ -155,15 +104,3 @@ def _base_of(request: Request) -> str:
     announced = request.headers.getlist(_PREFIX_HEADER) or [request.scope.get("root_path", "")]
     prefix = ",".join(announced).removesuffix("/")
     return prefix if _PREFIX.fullmatch(prefix) else "."
-
-
-def _errors(schema: Mapping[str, Any]) -> dict[str, Any]:
-    statuses = sorted(set(STATUS_OF.values()) - {CLIENT_CLOSED_REQUEST})
-    return {
-        str(int(status)): {"description": HTTPStatus(status).phrase, "content": _json(schema)}
-        for status in statuses
-    }
-
-
-def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"application/json": {"schema": dict(schema)}}

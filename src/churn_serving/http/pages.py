@@ -12,10 +12,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from churn_serving.http.api.v2 import policy_answer
+from churn_serving.http.api.v2 import POLICY, policy_answer
 from churn_serving.http.card import CARD, card_route
 from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
+from churn_serving.http.openapi import Document
 from churn_serving.http.problems import sentence_of
+from churn_serving.http.reference import REFERENCE, reference_route
 from churn_serving.runtime.state import LIVENESS, READINESS
 from churn_serving.telemetry.exposition import exposition
 
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
 
     from churn_serving.runtime.state import ServiceState
 
-__all__ = ["METRICS", "MODEL", "PAGES", "POLICY", "SCHEMA", "pages"]
+__all__ = ["METRICS", "MODEL", "PAGES", "SCHEMA", "pages"]
 
 METRICS: Final = "/metrics"
 MODEL: Final = "/metrics/model"
-POLICY: Final = "/api/v2/policy"
 SCHEMA: Final = "/schema.json"
-PAGES: Final = (INDEX, DOCS, OPENAPI, SCHEMA, LIVENESS, READINESS, METRICS, MODEL, CARD, POLICY)
+PAGES: Final = (
+    *(INDEX, DOCS, REFERENCE, OPENAPI, SCHEMA),
+    *(LIVENESS, READINESS, METRICS, MODEL, CARD, POLICY),
+)
 
 
 def pages(
@@ -91,9 +95,11 @@ def pages(
     async def schema_page(_: Request) -> Response:
         return Response(schema, media_type="application/json")
 
+    document = Document(state=state, version=version, keys=keys)
     return Starlette(
         routes=[
-            *docs_routes(version=version, keys=keys),
+            *docs_routes(document),
+            reference_route(document),
             Route(LIVENESS, liveness),
             Route(READINESS, readiness),
             Route(METRICS, metrics),

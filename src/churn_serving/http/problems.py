@@ -27,6 +27,7 @@ __all__ = [
     "CLIENT_CLOSED_REQUEST",
     "CONTENT_TYPE",
     "NOT_FOUND",
+    "RETRYABLE",
     "STATUS_OF",
     "Answer",
     "ErrorAnswer",
@@ -86,7 +87,7 @@ _SENTENCES: Final[dict[int, str]] = {
     HTTPStatus.GATEWAY_TIMEOUT: "The answer was not ready in time.",
     HTTPStatus.INTERNAL_SERVER_ERROR: "An unexpected error happened; the server's log has it.",
 }
-_RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+RETRYABLE: Final = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _CHALLENGE: Final = (b"www-authenticate", b"Bearer")
 _ACCEPTED_ENCODING: Final = (b"accept-encoding", b"identity")  # RFC 9110, 15.5.16
 # The rest of the body may still come; nobody is going to read it.
@@ -183,7 +184,7 @@ def early(answer: Answer, request_headers: Mapping[bytes, bytes]) -> Answer:
 def _problem(
     status: int, sentence: str, detail: Sequence[Failure], headers: Sequence[Header]
 ) -> Answer:
-    if status in _RETRYABLE and all(name != b"retry-after" for name, _ in headers):
+    if status in RETRYABLE and all(name != b"retry-after" for name, _ in headers):
         headers = [*headers, (b"retry-after", b"1")]
     return status, to_json({"error": sentence, "detail": list(detail)}), headers
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from churn_serving.inference.resilience import OPEN
@@ -41,6 +41,8 @@ class ServiceState:
         card: The model's page for people, if it has one.
         breaker_fails_readiness: Whether an open circuit breaker makes the service unready.
         predictor: Answers requests; None while no model is loaded.
+        answers: What it answered, in the warm-up, to the example of each route; for the
+            documentation.
         failure: Why there will be none, in one sentence.
         runner_reachable: Whether the service that runs the model answers, if that is another one.
         draining: Whether the service has been told to end.
@@ -57,6 +59,7 @@ class ServiceState:
     card: bytes | None = None
     breaker_fails_readiness: bool = False
     predictor: Predictor | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
     failure: str | None = None
     runner_reachable: bool = True
     draining: bool = False

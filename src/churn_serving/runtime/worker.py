@@ -6,7 +6,7 @@ import asyncio
 import logging
 from contextlib import suppress
 from time import perf_counter
-from typing import TYPE_CHECKING, Final, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import bentoml
 
@@ -33,7 +33,7 @@ from churn_serving.telemetry.metrics import (
 from churn_serving.telemetry.reporting import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from churn_serving.inference.batching import Runner
     from churn_serving.inference.explaining import Explainer
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
-WarmUp: TypeAlias = "Callable[[Predictor], Awaitable[None]]"
+WarmUp: TypeAlias = "Callable[[Predictor], Awaitable[Mapping[str, Any]]]"
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ class Worker:
         """Let requests in, after a first answer to one of our own.
 
         Args:
-            warm_up: Answers a request of each kind.
+            warm_up: Answers a request of each kind; returns the answers by route.
             runner_is_ready: Asks the service that runs the model, if that is another one. It may
                 come up later, and go away again.
         """
@@ -166,7 +166,7 @@ class Worker:
         if self._predictor is None:
             return
         try:
-            await warm_up(self._predictor)
+            self._state.answers = await warm_up(self._predictor)
         except (RunnerUnreachableError, BreakerOpenError):
             raise
         except Exception as error:  # noqa: BLE001 - a model may raise anything

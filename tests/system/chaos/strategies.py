@@ -25,7 +25,16 @@ __all__ = ["described", "mutated", "requests"]
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "HEAD", "TRACE", "BREW")
 _PATHS: Final = ("/predict/", "//predict", "/predict/../health", "/%00", "/schema.json", "/*")
-_PAGES: Final = ("/", "/docs", "/health", "/health/ready", "/livez", "/readyz", "/metrics")
+_PAGES: Final = (
+    "/",
+    "/docs",
+    "/redoc",
+    "/health",
+    "/health/ready",
+    "/livez",
+    "/readyz",
+    "/metrics",
+)
 _PATH: Final = r"/[!-~\xa1-\xff]{0,30}"
 _MEDIA_TYPES: Final = (
     *("application/json; charset=utf-8", "application/json; charset=utf-16", "APPLICATION/JSON"),
@@ -68,24 +77,40 @@ def described(schema: Mapping[str, Any], document: Mapping[str, Any]) -> SearchS
     if "$ref" in schema:
         keys = schema["$ref"].removeprefix("#/").split("/")
         return described(reduce(getitem, keys, document), document)
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        return st.one_of([described(choice, document) for choice in choices])
     if "enum" in schema:
         return st.sampled_from(schema["enum"])
     kind = schema.get("type")
     if kind == "object":
-        fields = schema.get("properties", {})
+        fields = {
+            name: described(field, document) for name, field in schema.get("properties", {}).items()
+        }
+        required = schema.get("required", ())
         return st.fixed_dictionaries(
-            {name: described(field, document) for name, field in fields.items()}
+            {name: field for name, field in fields.items() if name in required},
+            optional={name: field for name, field in fields.items() if name not in required},
         )
     if kind == "array":
         # Beyond a few items nothing new is found, only time is spent.
         return st.lists(
             described(schema["items"], document), min_size=schema.get("minItems", 0), max_size=5
         )
-    bounds = schema.get("minimum"), schema.get("maximum")
+    above = schema.get("exclusiveMinimum")
+    bounds = schema.get("minimum", above), schema.get("maximum")
     simple = {
         "integer": st.integers(*bounds),
-        "number": st.floats(*bounds, allow_nan=False),
+        "number": st.floats(
+            *bounds, allow_nan=False, allow_infinity=False, exclude_min=above is not None
+        ),
         "boolean": st.booleans(),
+        "null": st.none(),
+        "string": st.text(
+            # No surrogates, and nothing of the kind that a pattern here forbids.
+            st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")),
+            min_size=schema.get("minLength", 0),
+            max_size=schema.get("maxLength"),
+        ),
     }
     return simple.get(kind or "", _ANYTHING)
 

@@ -60,6 +60,7 @@ def test_the_questions_come_in_their_order() -> None:
         "Are we fast",
         "Are we overloaded",
         "What is the model saying",
+        "What do we decide",
         "What is each version doing",
         "What to do first",
     ]

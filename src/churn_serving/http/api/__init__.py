@@ -24,11 +24,13 @@ ENDPOINTS: Final[Mapping[str, Endpoint[Any, Any, Any]]] = {
 """Every JSON route of every version, by its path."""
 
 
-async def warm_up(predictor: Predictor) -> None:
-    """Answer the example of each route, from bytes to bytes.
+async def warm_up(predictor: Predictor) -> dict[str, Any]:
+    """Answer the example of each route, from bytes to bytes, and return the answers by path.
 
     Raises:
         ChurnServingError: The model cannot answer.
     """
-    for endpoint in ENDPOINTS.values():
-        await endpoint.answer(predictor, endpoint.parse(endpoint.example))
+    return {
+        path: await endpoint.answer(predictor, endpoint.parse(endpoint.example))
+        for path, endpoint in ENDPOINTS.items()
+    }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from churn_serving.model.policy import Policy
 
 __all__ = [
+    "POLICY",
     "PREDICT",
     "CaseRequest",
     "PolicyAnswer",
@@ -28,6 +29,8 @@ __all__ = [
     "policy_answer",
     "prediction",
 ]
+
+POLICY: Final = "/api/v2/policy"
 
 _MAX_REASONS: Final = len(GROUPS)
 _DEFAULT_REASONS: Final = 3
