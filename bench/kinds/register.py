@@ -9,11 +9,14 @@ different places, so it imports nothing else of the project.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from bench.kinds import BOOSTERS
 from bench.kinds.estimators import SEED, Fitted, fit
@@ -48,6 +51,8 @@ def register(kind: str, name: str) -> tuple[str, Fitted] | None:
             "candidate": kind,
         },
     }
+    if "background" in inspect.signature(save).parameters:
+        what["background"] = data.X[np.random.default_rng(SEED).permutation(len(data.X))]
     if not booster:
         # Before the registration was a module of its own, it took the two parts of the model.
         whole = save.__module__.endswith(_REGISTRATION[0])
