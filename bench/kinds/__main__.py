@@ -2,7 +2,8 @@
 
 Each kind of model is fitted on the public Telco table, registered in a store of its own and loaded
 as the service loads it. Its probabilities for 10,000 customers must be those of the estimator. Then
-both are timed in one process, on one core, in turn: one row, 256 rows, 10,000 rows.
+both are timed in one process, on one core, in turn: one row, 256 rows, 10,000 rows; and its reasons
+beside shap's explainers, one customer at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from bench.errors import BenchmarkError
 from bench.harness.facts import facts, sentence
 from bench.harness.targets import promises
 from bench.kinds import KINDS
-from bench.kinds.found import Found, introduction, outcomes, read, table
+from bench.kinds.found import Found, introduction, outcomes, read, reasoned, table
+from bench.kinds.reasons import reasons_table
 from bench.process import ROOT, SERVER_CPU, pinned
 from bench.tables import markdown, print_tables
 
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 missing[kind] = str(error)
                 console.print(f"[red]{kind} is left out:[/red] {escape(str(error))}")
     held = outcomes(found)
-    tables = [table(found), *promises(held)]
+    tables = [table(found), reasons_table(reasoned(found)), *promises(held)]
     print_tables(console, tables)
     machine = facts()
     output: Path = options.output

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Input = TypeVar("Input")
 
-__all__ = ["Duel", "duel"]
+__all__ = ["Duel", "duel", "timed"]
 
 MAX_CALLS: Final = 10_000
 
@@ -68,6 +68,13 @@ def duel(
     ratio = around_the_median([their / our for our, their in zip(*timings, strict=True)])
     ours_us, theirs_us = (around_the_median(side).median * 1e6 for side in timings)
     return Duel(ours_us, theirs_us, ratio)
+
+
+def timed(
+    function: Callable[[Input], object], inputs: Sequence[Input], *, pairs: int, seconds: float
+) -> float:
+    """Return the microseconds of a call: the median, where there is nothing to compare with."""
+    return duel(function, function, inputs, pairs=pairs, seconds=seconds).ours_us
 
 
 def _calls(function: Callable[[Input], object], inputs: Sequence[Input], seconds: float) -> int:

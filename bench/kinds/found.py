@@ -10,12 +10,13 @@ from bench.harness.targets import Outcome
 from bench.interval import Interval, around_the_median
 from bench.kinds import FOREST, LOGISTIC, XGBOOST, tolerance
 from bench.kinds.duel import Duel
+from bench.kinds.reasons import Reasoned, about, read_reasoned, shap_outcomes
 from bench.tables import Table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["SIZES", "Found", "introduction", "outcomes", "read", "table"]
+__all__ = ["SIZES", "Found", "introduction", "outcomes", "read", "reasoned", "table"]
 
 SIZES: Final = (1, 256, 10_000)
 FOREST_OVER_SKLEARN: Final = 40
@@ -29,11 +30,13 @@ class Found:
         kind: Which.
         largest_difference: Between the probabilities of both.
         duels: By the number of rows, as JSON has it.
+        reasons: What they cost; None: it gives none.
     """
 
     kind: str
     largest_difference: float
     duels: dict[str, Duel]
+    reasons: Reasoned | None = None
 
 
 def read(text: str) -> Found:
@@ -43,7 +46,8 @@ def read(text: str) -> Found:
         size: Duel(**{**figures, "ratio": Interval(**figures["ratio"])})
         for size, figures in told.pop("duels").items()
     }
-    return Found(**told, duels=duels)
+    reasons = read_reasoned(told.pop("reasons"))
+    return Found(**told, duels=duels, reasons=reasons)
 
 
 def table(found: Sequence[Found]) -> Table:
@@ -79,7 +83,12 @@ def outcomes(found: Sequence[Found]) -> list[Outcome]:
             least = FOREST_OVER_SKLEARN if (one.kind, size) == (FOREST, 1) else 1
             title = f"{one.kind}: {_rows(size)}, times faster than its own predict_proba"
             made.append(Outcome(title, f"at least {least}x", f"{times:.1f}x", times >= least))
-    return made
+    return made + shap_outcomes(reasoned(found))
+
+
+def reasoned(found: Sequence[Found]) -> list[tuple[str, Reasoned]]:
+    """Return the kinds that give reasons, with what these cost."""
+    return [(one.kind, one.reasons) for one in found if one.reasons is not None]
 
 
 def introduction(pairs: int) -> str:
@@ -91,5 +100,5 @@ def introduction(pairs: int) -> str:
         f"scaler included. Medians of {pairs} timings of both in turn; in brackets, between what "
         f"the median of their ratio lies with {known:.0%} confidence. Before, the probabilities "
         f"of {SIZES[-1]:,} customers were found equal to {tolerance(LOGISTIC):g} ({XGBOOST}, which "
-        f"sums in float32: {tolerance(XGBOOST):g})."
+        f"sums in float32: {tolerance(XGBOOST):g}).\n\n{about()}"
     )

@@ -16,6 +16,7 @@ import numpy as np
 from bench.kinds import tolerance
 from bench.kinds.duel import duel
 from bench.kinds.found import SIZES, Found
+from bench.kinds.reasons import measure_reasons
 from bench.kinds.register import load_dataset, register
 from churn_serving.model.artifact import load_artifact
 
@@ -40,14 +41,15 @@ def measure(kind: str, pairs: int, seconds: float) -> Found:
         seconds: About how long each timing lasts.
 
     Raises:
-        ModuleNotFoundError: Its library is not installed.
+        ModuleNotFoundError: Its library or shap is not installed.
         SystemExit: It cannot be registered, or the scorer's answers are wrong.
     """
     made = register(kind, f"bench_{kind.replace('-', '_')}")
     if made is None:
         raise SystemExit("There is no way to register it.")
     tag, fitted = made
-    scorer, whole = load_artifact(tag).scorer, fitted.whole
+    loaded = load_artifact(tag)
+    scorer, whole = loaded.scorer, fitted.whole
     customers = load_dataset().X
     X = customers[np.random.default_rng(0).integers(len(customers), size=SIZES[-1])]
     worst = difference(scorer, whole, X)
@@ -55,7 +57,8 @@ def measure(kind: str, pairs: int, seconds: float) -> Found:
         raise SystemExit(f"The probabilities differ by up to {worst:.1e}.")
     duels = {str(size): _duel(scorer, whole, X[:size], pairs, seconds) for size in SIZES[1:]}
     single = _duel_of_rows(scorer, whole, X[:SINGLE_ROWS], pairs, seconds)
-    return Found(kind, worst, {str(SIZES[0]): single, **duels})
+    reasons = measure_reasons(kind, loaded, fitted, X, pairs=pairs, seconds=seconds)
+    return Found(kind, worst, {str(SIZES[0]): single, **duels}, reasons)
 
 
 def difference(scorer: Scorer, whole: Any, X: NDArray[Any]) -> float:  # noqa: ANN401 - of different libraries

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from bench.interval import Interval
-from bench.kinds import FOREST, KINDS, MODELS, XGBOOST, tolerance
+from bench.kinds import FOREST, KINDS, MODELS, TREE, XGBOOST, tolerance
 from bench.kinds.duel import Duel, duel
-from bench.kinds.found import SIZES, Found, introduction, outcomes, read, table
+from bench.kinds.found import SIZES, Found, introduction, outcomes, read, reasoned, table
+from bench.kinds.reasons import Reasoned, reasons_table
 from bench.servers.ours import OURS
 from bench.servers.server import PREDICT
 from bench.tables import markdown
@@ -87,9 +88,38 @@ def test_one_call_is_enough_if_it_takes_long(clock: Clock) -> None:
     assert len(calls) == 4
 
 
-def test_what_another_process_has_measured_is_read_as_it_was() -> None:
-    made = found(FOREST, 41)
+def reasoned_as(kind: str, times: float | None) -> Found:
+    shap = None if times is None else found(kind, times).duels["1"]
+    return replace(found(kind, 41), reasons=Reasoned("patterns", 0.5, 948.0, 10.0, 4.0, shap))
+
+
+@pytest.mark.parametrize(
+    "made", [found(FOREST, 41), reasoned_as(TREE, 100.0), reasoned_as(FOREST, None)]
+)
+def test_what_another_process_has_measured_is_read_as_it_was(made: Found) -> None:
     assert read(json.dumps(asdict(made))) == made
+
+
+@pytest.mark.parametrize(("times", "kept"), [(41.0, True), (39.0, False)])
+def test_reasons_of_the_boosting_are_promised_to_be_forty_times_faster_than_shaps(
+    times: float,
+    kept: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    *_, last = outcomes([reasoned_as(TREE, times)])
+    assert (last.wanted, last.met) == ("at least 40x", kept)
+    assert not any("shap" in one.title for one in outcomes([reasoned_as(FOREST, None)]))
+
+
+def test_what_reasons_cost_is_written_down_beside_shaps() -> None:
+    text = markdown(
+        [reasons_table(reasoned([reasoned_as(TREE, 100.0), reasoned_as(FOREST, None)]))]
+    )
+    assert "| patterns | 0.50 | 948 | 10.0 | 4.0 | 1,000.0 | 100.0 (99.5 to 100.5) |" in text
+    assert "| patterns | 0.50 | 948 | 10.0 | 4.0 |  |  |" in text
+
+
+def test_a_kind_without_reasons_is_in_no_table_of_them() -> None:
+    assert reasoned([found(FOREST, 41)]) == []
 
 
 @pytest.mark.parametrize(("times", "kept"), [(41.0, True), (39.0, False)])
