@@ -33,7 +33,7 @@ def test_the_readmes_request_gets_the_readmes_answer(client: TestClient) -> None
 
 
 def _about(value: Any) -> Any:
-    """Return what is equal to a value whose numbers, and those in its texts, are another model's."""
+    """Return what is equal to a value whose numbers, also in its texts, are another model's."""
     if isinstance(value, float):
         return pytest.approx(value, rel=0.1, abs=0.05)
     if isinstance(value, dict):
