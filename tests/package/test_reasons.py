@@ -31,10 +31,11 @@ from churn_serving.features.rows import customer_row, feature_matrix, verificati
 from churn_serving.learning.compile import compile_booster, compile_model
 from churn_serving.learning.compiling.inputs import table_of
 from churn_serving.learning.explaining import background_of, explain
+from churn_serving.model.reasons import units
 from churn_serving.model.reasons.coalitions import TINY, clipped_log_odds
 from churn_serving.model.reasons.players import CODES, GROUPS, SPANS, shapley_weights
 from churn_serving.model.reasons.section import NAME, Reasons, read_reasons
-from churn_serving.model.scoring import Scorer, make_scorer
+from churn_serving.model.scoring import Scorer, make_scorer, read_trees
 from churn_serving.schema import Customer
 
 if TYPE_CHECKING:
@@ -127,6 +128,14 @@ EXACT: Final[dict[str, Callable[[Dataset, Path], Compiled]]] = {
     ),
     "xgboost": lambda data, folder: _xgboost(data, folder, max_depth=3),
     "lightgbm": lambda data, folder: _lightgbm(data, folder, num_leaves=8),
+    "large boosting over sets": _of_fields(
+        HistGradientBoostingClassifier(
+            **{**_BOOSTING, "max_leaf_nodes": 31}, categorical_features="from_dtype"
+        ),
+        FEATURE_NAMES,
+    ),
+    "large xgboost": lambda data, folder: _xgboost(data, folder, max_depth=6),
+    "large lightgbm": lambda data, folder: _lightgbm(data, folder, num_leaves=31),
 }
 SLOW: Final[dict[str, Callable[[Dataset, Path], Compiled]]] = {
     "forest": _of_estimator(RandomForestClassifier(5, random_state=0)),
@@ -136,7 +145,6 @@ SLOW: Final[dict[str, Callable[[Dataset, Path], Compiled]]] = {
     "several calibrated": _of_estimator(
         CalibratedClassifierCV(HistGradientBoostingClassifier(**_BOOSTING), cv=2)
     ),
-    "deep xgboost": lambda data, folder: _xgboost(data, folder, max_depth=6),
 }
 
 
@@ -283,12 +291,49 @@ def test_the_mean_of_the_backgrounds_impacts_is_nothing(exact: Explained) -> Non
     np.testing.assert_allclose(mean.sum(), 0, atol=1e-11)
 
 
-def test_a_missing_number_goes_where_the_trees_send_it(telco: Dataset, tmp_path: Path) -> None:
-    model = explained(EXACT["lightgbm"](telco, tmp_path), telco.X[:BACKGROUND])
+@pytest.mark.parametrize("kind", ["lightgbm", "large lightgbm"])
+def test_a_missing_number_goes_where_the_trees_send_it(
+    kind: str, telco: Dataset, tmp_path: Path
+) -> None:
+    data = telco.take(slice(None))
+    data.X[np.random.default_rng(1).random(data.X.shape) < 0.1] = np.nan
+    model = explained(EXACT[kind](data, tmp_path), telco.X[:BACKGROUND])
     X = telco.X[:100].copy()
     X[np.random.default_rng(0).random(X.shape) < 0.3] = np.nan
     z = model.reasons.matrix(X).sum(axis=1) + model.reasons.baseline
     np.testing.assert_allclose(model.log_odds(X), z, rtol=0, atol=1e-9)
+
+
+def test_trees_that_are_too_large_to_tabulate_are_explained_by_the_definition(
+    telco: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = EXACT["xgboost"](telco, tmp_path)
+    tabulated = explained(compiled, telco.X[:20])
+    for limit in ("_MAX_BYTES", "_MAX_LEAVES"):
+        with monkeypatch.context() as patched:
+            patched.setattr(units, "_MAX_TESTS", 1)
+            patched.setattr(units, limit, 50)
+            model = explained(compiled, telco.X[:20])
+        assert model.reasons.slow
+        # Nothing is clipped, and here the few customers are the whole background.
+        assert model.reasons.section.scale == "log-odds"
+        X = telco.X[:5]
+        np.testing.assert_allclose(model.reasons.matrix(X), tabulated.reasons.matrix(X), atol=1e-11)
+
+
+def test_small_trees_are_tabulated_and_large_ones_leaf_by_leaf(
+    telco: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = EXACT["lightgbm"](telco, tmp_path)
+    forest, sets = read_trees(compiled.arrays, 0)
+    by_tree = units.patterns_of(forest, sets)
+    assert len(by_tree.bits) == len(forest.roots)
+    ours = explained(compiled, telco.X[:50]).reasons.matrix(telco.X)
+    monkeypatch.setattr(units, "_MAX_TESTS", 1)
+    by_leaf = units.patterns_of(forest, sets)
+    assert len(by_leaf.bits) == (forest.column < 0).sum()
+    again = explained(compiled, telco.X[:50]).reasons.matrix(telco.X)
+    np.testing.assert_allclose(again, ours, rtol=0, atol=1e-12)
 
 
 def test_trees_that_are_single_leaves_move_nothing(telco: Dataset) -> None:
@@ -308,9 +353,10 @@ def test_linear_impacts_are_those_of_shap(telco: Dataset, background: FloatArray
     np.testing.assert_allclose(ours.matrix(telco.X[:50]), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("depth", [3, 7])
 @pytest.mark.parametrize("library", ["scikit-learn", "xgboost", "lightgbm"])
 def test_impacts_of_trees_are_those_of_shap(
-    library: str, telco: Dataset, background: FloatArray, tmp_path: Path
+    library: str, depth: int, telco: Dataset, background: FloatArray, tmp_path: Path
 ) -> None:
     """On a model whose fields are a column each, since shap's players are columns.
 
@@ -320,14 +366,18 @@ def test_impacts_of_trees_are_those_of_shap(
     X, background = np.round(telco.X), np.round(background)
     table = table_of(SINGLE, X).astype(float)
     if library == "scikit-learn":
-        model: Any = HistGradientBoostingClassifier(**_BOOSTING).fit(table, telco.y)
+        model: Any = HistGradientBoostingClassifier(
+            max_iter=20, max_depth=depth, max_leaf_nodes=None, early_stopping=False
+        ).fit(table, telco.y)
         compiled = compile_model(model)
     elif library == "xgboost":
-        model = xgboost.XGBClassifier(n_estimators=20, max_depth=3, n_jobs=1).fit(table, telco.y)
+        model = xgboost.XGBClassifier(n_estimators=20, max_depth=depth, n_jobs=1).fit(
+            table, telco.y
+        )
         model.save_model(tmp_path / "model.json")
         compiled = compile_booster(tmp_path / "model.json")[0]
     else:
-        model = lightgbm.LGBMClassifier(n_estimators=20, num_leaves=8, n_jobs=1, verbose=-1)
+        model = lightgbm.LGBMClassifier(n_estimators=20, num_leaves=2**depth, n_jobs=1, verbose=-1)
         model.fit(table, telco.y).booster_.save_model(tmp_path / "model.txt")
         compiled = compile_booster(tmp_path / "model.txt")[0]
     theirs = shap.TreeExplainer(

@@ -14,7 +14,6 @@ from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.model.portable import Linear, Members, Trees
 from churn_serving.model.reasons.coalitions import CoalitionImpacts
 from churn_serving.model.reasons.linear import LinearImpacts
-from churn_serving.model.reasons.patterns import Patterns
 from churn_serving.model.reasons.players import SPANS, shapley_weights
 from churn_serving.model.reasons.section import (
     BACKGROUND,
@@ -28,6 +27,7 @@ from churn_serving.model.reasons.section import (
     log_odds_of,
 )
 from churn_serving.model.reasons.sentences import choices_of
+from churn_serving.model.reasons.units import patterns_of
 from churn_serving.model.scoring import EstimatorScorer, make_scorer, read_trees
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
     from churn_serving.model.portable import Pickled
+    from churn_serving.model.reasons.patterns import Patterns
     from churn_serving.model.scoring import Scorer
 
 __all__ = ["Explained", "background_of", "explain", "pattern_table"]
@@ -95,7 +96,7 @@ def explain(
         return _explained("linear", LOG_ODDS, baseline, background, {MEAN: mean})
     if isinstance(member, Trees):
         try:
-            patterns = Patterns(*read_trees(arrays, 0))
+            patterns = patterns_of(*read_trees(arrays, 0))
         except ValueError:
             pass  # too large: by coalitions, below
         else:
@@ -128,32 +129,32 @@ def _evenly(log_odds: FloatArray) -> NDArray[np.intp]:
 
 
 def pattern_table(patterns: Patterns, background: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return how much each field moves a tree's answer, for each of its patterns.
+    """Return how much each field moves a unit's part of the sum, for each of its patterns.
 
-    Of the background, a tree sees the patterns and how often each comes: the worth of a coalition
-    is looked up for all of a tree's patterns, coalitions and patterns of the background at once.
+    Of the background, a unit sees the patterns and how often each comes: the worth of a coalition
+    is looked up for all of the unit's patterns, coalitions and patterns of the background at once.
 
     Returns:
-        The Shapley values, shape ``(patterns, fields)``, and the mean of each tree.
+        The Shapley values, shape ``(patterns, fields)``, and the mean of each unit.
     """
     theirs = patterns.matrix(background)
-    table = np.zeros((patterns.start[-1], len(FEATURE_NAMES)))
-    means = np.zeros(len(patterns.tests))
-    first_test = np.cumsum(patterns.tests) - patterns.tests
-    for tree, tests in enumerate(patterns.tests.tolist()):
-        here = slice(patterns.start[tree], patterns.start[tree + 1])
-        values = patterns.values[here]
-        asked = patterns.players[first_test[tree] : first_test[tree] + tests]
+    start = patterns.start
+    table = np.zeros((start[-1], len(FEATURE_NAMES)))
+    means = np.zeros(len(patterns.bits))
+    first_bit = np.cumsum(patterns.bits) - patterns.bits
+    for unit, bits in enumerate(patterns.bits.tolist()):
+        here = slice(start[unit], start[unit + 1])
+        asked = patterns.players[first_bit[unit] : first_bit[unit] + bits]
         players, player = np.unique(asked, return_inverse=True)
         coalitions = np.arange(2 ** len(players))
-        # The tests that a coalition decides.
-        decided = (coalitions[:, None] >> player & 1) @ (1 << np.arange(tests))
-        pattern = np.arange(2**tests)
-        found, count = np.unique(theirs[:, tree], return_counts=True)
+        # The bits that a coalition decides.
+        decided = (coalitions[:, None] >> player & 1) @ (1 << np.arange(bits))
+        pattern = np.arange(2**bits)
+        found, count = np.unique(theirs[:, unit], return_counts=True)
         mixed = (pattern[:, None, None] & decided[:, None]) | (found & ~decided[:, None])
-        worth = values[mixed] @ (count / len(background))
+        worth = patterns.values[here][mixed] @ (count / len(background))
         table[here, players] = worth @ shapley_weights(len(players))
-        means[tree] = worth[0, 0]
+        means[unit] = worth[0, 0]
     return table, means
 
 

@@ -3,8 +3,8 @@
 ``sections["reasons"]`` of the manifest is a ``Section``. The arrays:
 
 - ``linear``: ``reasons/mean`` (columns,), of the background.
-- ``patterns``: ``reasons/table`` (patterns, fields): how much each field moves the answer of a tree
-  for each of its patterns, in log-odds. Trees and patterns stand in the order of ``Patterns``.
+- ``patterns``: ``reasons/table`` (patterns, fields): how much each field moves the part of a tree,
+  or of a leaf, for each of its patterns, in log-odds; in the order of ``units.patterns_of``.
 - ``coalitions``: ``reasons/background`` (customers, columns).
 """
 
@@ -19,8 +19,9 @@ from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.model.portable import Linear, Members, Trees, float_array
 from churn_serving.model.reasons.coalitions import TINY, CoalitionImpacts, clipped_log_odds
 from churn_serving.model.reasons.linear import LinearImpacts
-from churn_serving.model.reasons.patterns import PatternImpacts, Patterns
+from churn_serving.model.reasons.patterns import PatternImpacts
 from churn_serving.model.reasons.sentences import Sentences, choices_of
+from churn_serving.model.reasons.units import patterns_of
 from churn_serving.model.scoring import TreeScorer, logistic, read_trees
 
 if TYPE_CHECKING:
@@ -229,14 +230,14 @@ def _impacts(section: Section, arrays: Arrays, model: Members | Pickled, scorer:
 
 
 def _of_patterns(arrays: Arrays, member: Trees) -> PatternImpacts:
-    patterns = Patterns(*read_trees(arrays, 0))
+    patterns = patterns_of(*read_trees(arrays, 0))
     table = float_array(arrays, TABLE, 2)
     _require(
         table.shape == (patterns.start[-1], len(FEATURE_NAMES)),
         f"the array {TABLE} is not one row for each pattern of the trees",
     )
     _require(float(np.abs(table).max()) <= _LARGEST_IMPACT, f"the array {TABLE} holds huge numbers")
-    # What a tree answers is its mean and the impacts, whatever the pattern.
+    # What a tree or a leaf adds to the sum is its mean and the impacts, whatever the pattern.
     means = member.scale * patterns.values - table.sum(axis=1)
     first = patterns.start[:-1]
     lowest, highest = np.minimum.reduceat(means, first), np.maximum.reduceat(means, first)
