@@ -8,8 +8,8 @@ interventional expectation (Janzing, Minorics and Bloebaum, "Feature relevance q
 explainable AI: a causal problem", AISTATS 2020). The impacts and the baseline add up to the model's
 own log-odds. They say how the model works, never what made the customer leave.
 
-What computes them: ``linear`` in closed form, ``patterns`` from tables where log-odds are a sum over
-trees (``units`` says what of them is tabulated), ``coalitions`` by the definition for all other
-kinds. ``sentences`` puts them into words, ``section`` reads and verifies what the portable model
-holds of it.
+What computes them: ``linear`` in closed form, ``patterns`` from tables where the log-odds are a sum
+over trees (``units`` says what of those is tabulated), ``coalitions`` by the definition for all
+other kinds. ``sentences`` puts them into words, ``section`` reads and verifies what the portable
+model holds of it.
 """

@@ -160,7 +160,7 @@ def _tests(forest: Forest, nodes: NDArray[np.intp]) -> list[_Test]:
     # How many leaves stand up to the last one of a node: those of a subtree stand together.
     ends: list[int] = np.cumsum(is_leaf).tolist()
     before: list[int] = (np.cumsum(is_leaf) - is_leaf).tolist()
-    for node in reversed(nodes.tolist()):
+    for node in nodes[::-1].tolist():
         ends[node] = ends[right[node]]
     missing = np.zeros(len(is_leaf)) if forest.missing_left is None else forest.missing_left
     return [
