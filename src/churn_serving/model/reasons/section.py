@@ -71,7 +71,7 @@ Scale: TypeAlias = Literal["log-odds", "log-odds of the probability clipped to 1
 LOG_ODDS: Final = "log-odds"
 CLIPPED: Final = "log-odds of the probability clipped to 1e-6 and 1 - 1e-6"
 
-_FEW: Final = 2
+_FEW: Final = 1
 """So many golden rows of a slow kind are looked at: they add up by the definition."""
 
 _LARGEST_MEAN: Final = 1e12

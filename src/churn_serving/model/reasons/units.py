@@ -157,9 +157,10 @@ def _of_leaves(forest: Forest, sets: SetColumns | None, players: NDArray[np.intp
 def _tests(forest: Forest, nodes: NDArray[np.intp]) -> list[_Test]:
     is_leaf = forest.column < 0
     right = forest.right.tolist()
-    # How many leaves stand up to the last one of a node: those of a subtree stand together.
-    ends: list[int] = np.cumsum(is_leaf).tolist()
-    before: list[int] = (np.cumsum(is_leaf) - is_leaf).tolist()
+    counted = np.cumsum(is_leaf, dtype=np.intp)
+    before = (counted - is_leaf).tolist()
+    # Up to its last leaf: the leaves of a node stand together.
+    ends = counted.tolist()
     for node in nodes[::-1].tolist():
         ends[node] = ends[right[node]]
     missing = np.zeros(len(is_leaf)) if forest.missing_left is None else forest.missing_left
