@@ -55,7 +55,13 @@ def tag(request: pytest.FixtureRequest, telco: Dataset) -> str:
     pipeline = make_pipeline(MODELS[request.param])
     if request.param != "boosting":  # whose categories must stay whole numbers
         pipeline = make_pipeline(StandardScaler(), MODELS[request.param])
-    return save_artifact(estimator=pipeline.fit(X, y), threshold=0.5, measured={}, name="fuzzed")
+    return save_artifact(
+        estimator=pipeline.fit(X, y),
+        threshold=0.5,
+        measured={},
+        name="fuzzed",
+        background=X,  # so that what reasons are made of is mutated, too
+    )
 
 
 @pytest.fixture(scope="module")
