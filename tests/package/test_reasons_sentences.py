@@ -108,13 +108,11 @@ def test_reasons_add_up_to_the_impacts(impacts: list[float], limit: int) -> None
     assert sorted(name for reason in reasons for name in reason["fields"]) == sorted(FEATURE_NAMES)
 
 
-def test_a_reason_is_json_and_belongs_to_its_reader() -> None:
+def test_a_reason_is_json_and_the_next_one_leaves_it_as_it_is() -> None:
     reasons = _reasons()
-    assert json.loads(json.dumps(reasons)) == reasons
-    for reason in reasons:
-        reason["fields"].clear()
-        reason["reference"].clear()
-    assert all(reason["fields"] and reason["reference"] for reason in _reasons())
+    written = json.dumps(reasons)
+    _reasons([-1.0] * 8)
+    assert json.loads(written) == reasons
 
 
 def test_an_impact_that_is_left_of_rounding_leaves_the_estimate() -> None:

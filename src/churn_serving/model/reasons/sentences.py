@@ -6,6 +6,7 @@ depend on a customer's numbers is put together once: a sentence is made for ever
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 from typing_extensions import TypedDict
@@ -108,39 +109,32 @@ _CHOICES: Final[dict[str, dict[Any, tuple[str, str]]]] = {
 """What moves the estimate, and what the customers with another value do. Likewise."""
 
 _ALL: Final = range(len(GROUPS))
+_first_of_each: Final = itemgetter(*(group[0] for group in GROUPS))
 _MORE: Final = [(number, field) for number, group in enumerate(GROUPS) for field in group[1:]]
 """The fields that are added to a group's first one."""
 
-_ONE: Final = {
+_ONE: Final[dict[Direction, str]] = {
     "raises": "raises the estimate",
     "lowers": "lowers the estimate",
     "leaves": "leaves the estimate as it is",
 }
-_SEVERAL: Final = {
+_SEVERAL: Final[dict[Direction, str]] = {
     "raises": "raise the estimate",
     "lowers": "lower the estimate",
     "leaves": "leave the estimate as it is",
-}
-_REST: Final = {
-    direction: f"The other fields together {verb}." for direction, verb in _SEVERAL.items()
 }
 
 
 class _Told(Protocol):
     """What is said of a group of fields."""
 
-    fields: list[str]
-    reference: list[Any]
-
-    def message(self, values: list[Any], direction: str) -> str: ...
+    def reason(self, values: Mapping[str, Any], impact: float) -> Reason: ...
 
 
 class _Numbers:
     """Fields that are numbers, spoken of together."""
 
-    def __init__(self, fields: list[str], means: list[float]) -> None:
-        self.fields = fields
-        self.reference = [round(mean, 2) for mean in means]
+    def __init__(self, code: str, fields: list[str], means: list[float]) -> None:
         said = [_said_of(name) for name in fields]
         averages = [
             each.average.format(format(mean, each.format_of_mean))
@@ -151,37 +145,59 @@ class _Numbers:
         places = [f"{{{place}:{each.format}}}" for place, each in enumerate(said)]
         subjects = [each.subject.format(place) for each, place in zip(said, places, strict=True)]
         singular = [said[0].one or subjects[0], *subjects[1:]]
+        reference = [round(mean, 2) for mean in means]
         self._usual, self._singular = (
-            {
-                key: f"{_capital(' and '.join(those))} {verb}; {compared}."
-                for key, verb in verbs.items()
-            }
+            _reasons_of(
+                code, fields, reference, subject=" and ".join(those), verbs=verbs, about=compared
+            )
             for those in (subjects, singular)
         )
+        self._take = itemgetter(*fields, fields[0])  # of one name it would make no tuple
 
-    def message(self, values: list[Any], direction: str) -> str:
-        templates = self._singular if values[0] == 1 else self._usual
-        return templates[direction].format(*values)
+    def reason(self, values: Mapping[str, Any], impact: float) -> Reason:
+        *its, first = self._take(values)
+        prepared = self._singular if first == 1 else self._usual
+        reason = prepared[_direction(impact)].copy()
+        reason["values"] = its
+        reason["impact"] = impact
+        reason["message"] = reason["message"].format(*its)
+        return reason
 
 
 class _Choice:
     """A flag or a category, of which each sentence is known."""
 
-    def __init__(self, field: str, shares: Sequence[float]) -> None:
+    def __init__(self, code: str, field: str, shares: Sequence[float]) -> None:
         choices = choices_of(field) or ()
-        self.fields = [field]
-        self.reference = [choices[max(range(len(choices)), key=shares.__getitem__)]]
+        reference = [choices[max(range(len(choices)), key=shares.__getitem__)]]
         said = _CHOICES.get(field, {})
-        self._messages: dict[Any, dict[str, str]] = {}
+        self._field = field
+        self._reasons: dict[Any, dict[Direction, Reason]] = {}
         for value, share in zip(choices, shares, strict=True):
             subject, others = said.get(value) or _plainly_of(field, value)
             about = f"{_part(1 - share)} {_THEM} {others}"
-            self._messages[value] = {
-                key: f"{_capital(subject)} {verb}; {about}." for key, verb in _ONE.items()
-            }
+            prepared = _reasons_of(
+                code, [field], reference, subject=subject, verbs=_ONE, about=about
+            )
+            for each in prepared.values():
+                each["values"] = [value]
+            self._reasons[value] = prepared
 
-    def message(self, values: list[Any], direction: str) -> str:
-        return self._messages[values[0]][direction]
+    def reason(self, values: Mapping[str, Any], impact: float) -> Reason:
+        reason = self._reasons[values[self._field]][_direction(impact)].copy()
+        reason["impact"] = impact
+        return reason
+
+
+class _Rest(dict[tuple[int, ...], dict[Direction, Reason]]):
+    """What is said of several groups together, put together when it is first needed."""
+
+    def __missing__(self, groups: tuple[int, ...]) -> dict[Direction, Reason]:
+        fields = [FEATURE_NAMES[field] for group in groups for field in GROUPS[group]]
+        self[groups] = _reasons_of(
+            OTHER, fields, [], subject="the other fields together", verbs=_SEVERAL
+        )
+        return self[groups]
 
 
 class Sentences:
@@ -194,12 +210,13 @@ class Sentences:
 
     def __init__(self, means: Mapping[str, float], shares: Mapping[str, Sequence[float]]) -> None:
         self._told: list[_Told] = []
-        for group in GROUPS:
+        for code, group in zip(CODES, GROUPS, strict=True):
             fields = [FEATURE_NAMES[field] for field in group]
             if fields[0] in shares:
-                self._told.append(_Choice(fields[0], shares[fields[0]]))
+                self._told.append(_Choice(code, fields[0], shares[fields[0]]))
             else:
-                self._told.append(_Numbers(fields, [means[name] for name in fields]))
+                self._told.append(_Numbers(code, fields, [means[name] for name in fields]))
+        self._rest = _Rest()
 
     def describe(
         self, values: Mapping[str, Any], impacts: Sequence[float], limit: int
@@ -213,43 +230,44 @@ class Sentences:
 
         Returns:
             The largest impact first, equal ones in the order of the fields. They add up to the sum
-            of the impacts.
+            of the impacts. Their lists are shared with other answers: they are not to be changed.
         """
-        sums = [impacts[group[0]] for group in GROUPS]
+        sums = list(_first_of_each(impacts))
         for number, more in _MORE:
             sums[number] += impacts[more]
-        order = sorted(_ALL, key=[-abs(impact) for impact in sums].__getitem__)
-        reasons: list[Reason] = []
-        for group in order[:limit]:
-            told, impact = self._told[group], sums[group]
-            direction = _direction(impact)
-            its = [values[name] for name in told.fields]
-            reasons.append(
-                {
-                    "code": CODES[group],
-                    "fields": told.fields.copy(),
-                    "values": its,
-                    "reference": told.reference.copy(),
-                    "impact": impact,
-                    "direction": direction,
-                    "message": told.message(its, direction),
-                }
-            )
-        if rest := sorted(order[limit:]):
+        order = sorted(_ALL, key=list(map(abs, sums)).__getitem__, reverse=True)
+        told = self._told
+        reasons = [told[group].reason(values, sums[group]) for group in order[:limit]]
+        if rest := tuple(sorted(order[limit:])):
             impact = sum([sums[group] for group in rest])
-            direction = _direction(impact)
-            reasons.append(
-                {
-                    "code": OTHER,
-                    "fields": [FEATURE_NAMES[field] for group in rest for field in GROUPS[group]],
-                    "values": [],
-                    "reference": [],
-                    "impact": impact,
-                    "direction": direction,
-                    "message": _REST[direction],
-                }
-            )
+            other = self._rest[rest][_direction(impact)].copy()
+            other["impact"] = impact
+            reasons.append(other)
         return reasons
+
+
+def _reasons_of(
+    code: str,
+    fields: list[str],
+    reference: list[Any],
+    *,
+    subject: str,
+    verbs: Mapping[Direction, str],
+    about: str = "",
+) -> dict[Direction, Reason]:
+    """Return a reason for each direction, to be filled in with a customer's values and impact."""
+    return {
+        direction: {
+            "code": code,
+            "fields": fields,
+            "values": [],
+            "reference": reference,
+            "impact": 0.0,
+            "direction": direction,
+            "message": f"{_capital(subject)} {verb}{f'; {about}' if about else ''}.",
+        }
+        for direction, verb in verbs.items()
+    }
 
 
 def _direction(impact: float) -> Direction:
