@@ -297,6 +297,14 @@ def case(number: int) -> dict[str, JSON]:
     return body
 
 
+def batch_of_cases() -> dict[str, JSON]:
+    """Return some of them, a few of them bad, and how many can be contacted."""
+    items = [case(number) for number in draw.sample(range(10**6), k=draw.randint(20, 100))]
+    for item in draw.sample(items, k=draw.randint(0, 3)):
+        item["customer"] = draw.choice(BAD_CUSTOMERS)
+    return {"items": items, "capacity": draw.randint(1, len(items))}
+
+
 class ChurnUser(FastHttpUser):
     """Asks about single customers (weight 12), batches (3), the policy (1) and readiness (1)."""
 
@@ -346,10 +354,7 @@ class ChurnUser(FastHttpUser):
     @task(1)
     def predict_batch_v2(self) -> None:
         """Ask whom of some customers to contact; a few items are bad."""
-        items = [case(number) for number in draw.sample(range(10**6), k=draw.randint(20, 100))]
-        for item in draw.sample(items, k=draw.randint(0, 3)):
-            item["customer"] = draw.choice(BAD_CUSTOMERS)
-        body = {"items": items, "capacity": draw.randint(1, len(items))}
+        body = batch_of_cases()
         self.ask("POST", "/api/v2/predict/batch", partial(check_batch_v2, asked=body), body)
 
     @task(1)

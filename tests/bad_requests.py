@@ -184,7 +184,42 @@ _VERSION_1: Final = [
     for request in (_FIELDS[0], _FIELDS[1], _BODIES[0], _BODIES[6], _BODIES[8])
 ]
 
-BAD_BODIES: Final = [*_FIELDS, *_BODIES, *_BATCHES, *_VERSION_1]
+
+def _case(**fields: Any) -> bytes:
+    return json.dumps({"customer": CUSTOMER, **fields}).encode()
+
+
+def _cases(count: int, **fields: Any) -> bytes:
+    return json.dumps({"items": [{"customer": CUSTOMER}] * count, **fields}).encode()
+
+
+_VERSION_2: Final = [
+    BadRequest(name, body, loc=loc, path=PREDICT_V2)
+    for name, body, loc in (
+        ("a bare customer, to v2", json.dumps(CUSTOMER).encode(), ("customer",)),
+        ("a customer that is null", b'{"customer": null}', ("customer",)),
+        ("an id of 65 characters", _case(customer_id=65 * "x"), ("customer_id",)),
+        ("an id with a line break", _case(customer_id=f"{ECHO}\n"), ("customer_id",)),
+        ("an id that is a fraction", _case(customer_id=1.5), ("customer_id",)),
+        ("a value of 0", _case(customer_value=0), ("customer_value",)),
+        ("a value in text", _case(customer_value="250"), ("customer_value",)),
+        ("an infinite value", _case(customer_value=inf), ("customer_value",)),
+        ("8 reasons", _case(max_reasons=8), ("max_reasons",)),
+        ("what_if as a number", _case(what_if=1), ("what_if",)),
+    )
+] + [
+    BadRequest(name, body, loc=loc, path=PREDICT_BATCH_V2)
+    for name, body, loc in (
+        ("0 items, to v2", _cases(0), ("items",)),
+        ("1,001 items", _cases(1001), ("items",)),
+        ("a bare customer, to v2's batches", json.dumps(CUSTOMER).encode(), ("items",)),
+        ("a capacity of 0", _cases(1, capacity=0), ("capacity",)),
+        ("a budget of 0", _cases(1, budget=0), ("budget",)),
+        ("an extra field beside v2's items", _cases(1, limit=1), ("limit",)),
+    )
+]
+
+BAD_BODIES: Final = [*_FIELDS, *_BODIES, *_BATCHES, *_VERSION_1, *_VERSION_2]
 """All that is wrong with a body."""
 
 BAD_REQUESTS: Final = [*BAD_BODIES, *_MEDIA_TYPES]
@@ -210,6 +245,8 @@ _CHOSEN: Final = {
     "101 items",
     "one bad item among 100",
     "not JSON, to v1",
+    "an id with a line break",
+    "a capacity of 0",
 }
 
 OVER_HTTP: Final = [*(bad for bad in BAD_BODIES if bad.name in _CHOSEN), *_MEDIA_TYPES]

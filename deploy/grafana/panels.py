@@ -558,9 +558,9 @@ DECISIONS: Final = Row(
         ),
         Panel(
             "Expected profit",
-            "What a contact is expected to gain, in dollars, by the policy's figures; and the same "
-            "spread over all customers decided about. An estimate, not what came true. **It falls "
-            "at once**: compare the policy in force with the one that was agreed on.",
+            "What a contact is expected to gain, by the policy's figures and in its currency; and "
+            "the same spread over all customers decided about. An estimate, not what came true. "
+            "**It falls at once**: compare the policy in force with the one that was agreed on.",
             tuple(
                 Query(
                     f"sum(rate(ml_expected_profit_total{{{S}}}{R})) "
@@ -573,7 +573,7 @@ DECISIONS: Final = Row(
                     ("", "of a customer", BLUE),
                 )
             ),
-            "currencyUSD",
+            "short",
             width=6,
             empty="no decisions",
         ),

@@ -132,16 +132,16 @@ def test_who_must_wait_is_told_how_long(client: TestClient) -> None:
     assert waiting == {"TOO_MANY_REQUESTS", "SERVICE_UNAVAILABLE"}
 
 
-def test_before_the_warm_up_there_is_no_example_of_an_answer() -> None:
+async def test_before_the_warm_up_there_is_no_example_of_an_answer() -> None:
     document = Document(state=service_state(), version="1", keys=False)
-    paths = document.kept(lambda content: content["paths"])()
+    paths = await document.kept(lambda content: content["paths"])()
     for path in ENDPOINTS:
         assert "example" not in paths[path]["post"]["responses"]["200"]["content"][JSON]
 
 
 @pytest.mark.parametrize("keys", [True, False])
 def test_the_document_asks_for_a_key_only_where_the_service_does(*, keys: bool) -> None:
-    document = openapi(version="1", keys=keys)
+    document = openapi({}, version="1", keys=keys)
     assert ("security" in document) == ("securitySchemes" in document["components"]) == keys
 
 

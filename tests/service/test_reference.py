@@ -112,14 +112,14 @@ def test_text_of_the_document_is_never_markup() -> None:
     assert "<b>1</b>" in page.text
 
 
-def test_the_page_is_written_anew_only_for_new_answers() -> None:
+async def test_the_page_is_written_anew_only_for_new_answers() -> None:
     state = service_state()
     document = Document(state=state, version="1", keys=False)
     times = count(1)
     latest = document.kept(lambda _: next(times))
-    assert [latest(), latest()] == [1, 1]
+    assert [await latest(), await latest()] == [1, 1]
     state.answers = {"/predict": {"churn_probability": 0.5}}
-    assert [latest(), latest()] == [2, 2]
+    assert [await latest(), await latest()] == [2, 2]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from bench.load.overload import CONNECTIONS, overload
 from bench.load.pacer import pace
 from bench.load.stop import CALLERS, stop_under_load
-from bench.load.wrk import saturate
+from bench.load.wrk import Stream, saturate
 from bench.process import launched
 from tests.tools import free_port, tool
 
@@ -155,3 +155,14 @@ def test_saturation_counts_bad_answers(server: Running, tmp_path: Path) -> None:
     seen = saturate(server, "/half", bodies, connections=4, seconds=1)
     assert seen.errors == pytest.approx(seen.requests / 2, rel=0.1)
     assert seen.cpu_us > 0
+
+
+@pytest.mark.parametrize("server", ["graceful"], indirect=True)
+def test_a_stream_goes_on_while_something_else_is_measured(server: Running, tmp_path: Path) -> None:
+    tool("wrk")
+    bodies = tmp_path / "bodies"
+    bodies.write_bytes(b"{}\n")
+    with Stream(server, "/half", bodies, seconds=1) as stream:
+        assert stream.is_alive()
+    assert stream.sample.requests > 0
+    assert not stream.is_alive()

@@ -141,6 +141,7 @@ def test_make_load_reports_on_a_service_that_runs(server: Server, tmp_path: Path
     rows = {row["request"]: row for row in summary["rows"]}
     assert set(rows) == {
         *("POST /predict", "POST /api/v1/predict", "POST /api/v1/predict/batch"),
+        *("POST /api/v2/predict", "POST /api/v2/predict/batch", "GET /api/v2/policy"),
         *("GET /health/ready", "all"),
     }
     assert summary["failures"] == []

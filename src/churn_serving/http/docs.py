@@ -90,7 +90,7 @@ def docs_routes(document: Document) -> list[BaseRoute]:
     async def spec(request: Request) -> Response:
         # The document is kept as it is sent; the first of its members is each request's own.
         servers = to_json({"servers": [{"url": _base_of(request)}]})
-        text = servers[:-1] + b"," + written()[1:]
+        text = servers[:-1] + b"," + (await written())[1:]
         return Response(text, media_type=JSON, headers={"Vary": _PREFIX_HEADER})
 
     return [*(Route(path, page) for path in HTML_PAGES), Route(OPENAPI, spec)]

@@ -7,7 +7,9 @@ served model said when the service warmed up.
 
 from __future__ import annotations
 
+import asyncio
 import re
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -20,7 +22,7 @@ from churn_serving.http.api.v2 import POLICY, PolicyAnswer, policy_answer
 from churn_serving.http.problems import CLIENT_CLOSED_REQUEST, RETRYABLE, STATUS_OF, ErrorAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from pydantic.json_schema import JsonSchemaMode
 
@@ -70,40 +72,43 @@ _SECURITY_SCHEMES: Final = {
 class Document:
     """The document of a running service; complete once the service has warmed up.
 
+    It is made when somebody asks for it: that takes tens of milliseconds, which no start has to
+    spare, nor the event loop.
+
     Args:
-        state: Has the answers to the examples of the routes.
+        state: Has the policy, and the answers to the examples of the routes.
         version: The version of the package.
         keys: Whether requests need an API key.
     """
 
     def __init__(self, *, state: ServiceState, version: str, keys: bool) -> None:
         self._state = state
-        # Once: its making takes tens of milliseconds of the event loop.
-        self._content = openapi(version=version, keys=keys)
+        self._make = partial(openapi, version=version, keys=keys)
 
-    def kept(self, write: Callable[[dict[str, Any]], T]) -> Callable[[], T]:
+    def kept(self, write: Callable[[dict[str, Any]], T]) -> Callable[[], Awaitable[T]]:
         """Return a function that returns the document in some form, written once.
 
         Args:
-            write: Writes it; called again only when there are other answers.
+            write: Writes it, in a thread; called again only when there are other answers.
         """
         known: tuple[Mapping[str, Any], T] | None = None
 
-        def latest() -> T:
+        async def latest() -> T:
             nonlocal known
             answers = self._state.answers
             if known is None or known[0] is not answers:
-                _show({**answers, POLICY: policy_answer(self._state.policy)}, self._content)
-                known = answers, write(self._content)
+                shown = {**answers, POLICY: policy_answer(self._state.policy)}
+                known = answers, await asyncio.to_thread(lambda: write(self._make(shown)))
             return known[1]
 
         return latest
 
 
-def openapi(*, version: str, keys: bool) -> dict[str, Any]:
-    """Return the document, without the answers that only a model can give.
+def openapi(answers: Mapping[str, Any], *, version: str, keys: bool) -> dict[str, Any]:
+    """Return the document.
 
     Args:
+        answers: What the routes answered to their examples, by path.
         version: The version of the package.
         keys: Whether requests need an API key.
     """
@@ -132,14 +137,18 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
             "responses": {
                 "200": {
                     "description": "The prediction.",
-                    "content": _json(references[endpoint.response, "serialization"]),
+                    "content": _json(
+                        references[endpoint.response, "serialization"], answers.get(path)
+                    ),
                 },
                 **{str(status): {"$ref": _response(status)} for status in _statuses()},
                 **_refused(error, endpoint),
             },
         }
         grouped[group][path] = {"post": operation}
-    grouped[_group_of(POLICY)][POLICY] = {"get": _policy(references)}
+    grouped[_group_of(POLICY)][POLICY] = {
+        "get": _policy(references[PolicyAnswer, "serialization"], answers.get(POLICY))
+    }
     return {
         "openapi": "3.1.0",
         "info": {
@@ -161,13 +170,6 @@ def openapi(*, version: str, keys: bool) -> dict[str, Any]:
     }
 
 
-def _show(answers: Mapping[str, Any], content: dict[str, Any]) -> None:
-    """Put what the service answers, by path, into the document."""
-    for path, answer in answers.items():
-        (operation,) = content["paths"][path].values()
-        operation["responses"]["200"]["content"][JSON]["example"] = answer
-
-
 def _tidy(schema: Any, named: Mapping[str, Any], *, whole: bool = True) -> Any:  # noqa: ANN401 - JSON
     """Return a schema of pydantic's that says more plainly what it says.
 
@@ -187,7 +189,7 @@ def _tidy(schema: Any, named: Mapping[str, Any], *, whole: bool = True) -> Any: 
     return tidy
 
 
-def _policy(references: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
+def _policy(schema: Mapping[str, Any], example: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     return {
         "operationId": "policy",
         "summary": "The policy that decides, and its version.",
@@ -195,7 +197,7 @@ def _policy(references: Mapping[Any, Mapping[str, Any]]) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The policy in force.",
-                "content": _json(references[PolicyAnswer, "serialization"]),
+                "content": _json(schema, example),
             },
             "401": {"$ref": _response(HTTPStatus.UNAUTHORIZED)},
         },

@@ -87,7 +87,7 @@ def reference_route(document: Document) -> Route:
     written = document.kept(_page)
 
     async def page(request: Request) -> Response:
-        return written().answer(request)
+        return (await written()).answer(request)
 
     return Route(REFERENCE, page)
 
