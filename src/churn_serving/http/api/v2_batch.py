@@ -242,9 +242,13 @@ async def _decide(
 
 
 def _case(item: Any) -> CaseRequest:  # noqa: ANN401 - it may be anything yet
+    if type(item) is not dict:
+        raise ValidationFailedError(
+            "An item is an object.",
+            [{"loc": [], "msg": "Input should be an object", "type": "object_type"}],
+        )
     _require_few_fields(item, [])
-    if type(item) is dict:
-        _require_few_fields(item.get("customer"), ["customer"])
+    _require_few_fields(item.get("customer"), ["customer"])
     try:
         return _validate_item(item)  # type: ignore[no-any-return]  # pydantic-core's own
     except ValidationError as error:
