@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from churn_serving.model.reasons.section import Reasons
     from churn_serving.model.reasons.sentences import Reason
 
-__all__ = ["Explainer", "make_explainer"]
+__all__ = ["Explainer", "InlineExplainer", "ThreadedExplainer", "make_explainer"]
 
 _AT_ONCE: Final = 8
 """So many customers are explained before the next caller has a turn in the thread."""
@@ -64,19 +64,20 @@ class InlineExplainer:
         self.baseline = reasons.baseline
         self._reasons = reasons
 
+    def explain_one(self, case: Case, row: Row) -> list[Reason] | None:
+        """Return the reasons of one customer; None if none are wanted."""
+        if not case.max_reasons:
+            return None
+        reasons = self._reasons
+        return reasons.describe(case.customer.__dict__, reasons.row(row), case.max_reasons)
+
     async def explain(
         self, cases: Sequence[Case], rows: Sequence[Row]
     ) -> Sequence[list[Reason] | None]:
         """Return the reasons of each customer; see ``Explainer``."""
-        reasons = self._reasons
-        if len(cases) == 1:
-            case = cases[0]
-            if not case.max_reasons:
-                return (None,)
-            impacts = reasons.row(rows[0])
-            return (reasons.describe(case.customer.__dict__, impacts, case.max_reasons),)
         if not any(case.max_reasons for case in cases):
             return [None] * len(cases)
+        reasons = self._reasons
         return _described(reasons, cases, reasons.matrix(feature_matrix(rows)).tolist())
 
 

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from churn_serving.features.rows import customer_row
+from churn_serving.inference.explaining import InlineExplainer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -103,6 +104,9 @@ class Predictor:
         self.model = model
         self._threshold = threshold
         self._explainer = explainer
+        self._explain_one = (
+            explainer.explain_one if isinstance(explainer, InlineExplainer) else None
+        )
         self._baseline = None if explainer is None else explainer.baseline
         self._observe = observe
         self._policy_version = policy.version
@@ -148,7 +152,12 @@ class Predictor:
         row = customer_row(case.customer)
         churn = await self.runner.score_row(row)
         seconds = perf_counter() - start
-        explainer = self._explainer
+        if self._explain_one is not None:
+            reasons = self._explain_one(case, row)
+        elif self._explainer is not None:
+            (reasons,) = await self._explainer.explain((case,), (row,))
+        else:
+            reasons = None
         scored = Scored(
             [churn],
             [1 if churn >= self._threshold else 0],
@@ -156,7 +165,7 @@ class Predictor:
             self.model,
             (case,),
             (self.policy.decide(churn, case.customer_value, case.customer_id),),
-            (None,) if explainer is None else await explainer.explain((case,), (row,)),
+            (reasons,),
             self._baseline,
             self._policy_version,
         )

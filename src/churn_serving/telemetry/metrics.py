@@ -280,6 +280,7 @@ class Metrics:
             for action in ("contact", "leave_alone", "control")
         }
         self._expected_profit = self._counter(EXPECTED_PROFIT)
+        self._reasons: dict[tuple[str, str], Counter] = {}
         # Likewise all that should stay at zero: Prometheus sees no jump from nothing to one.
         for error in (
             QueueFullError,
@@ -334,11 +335,11 @@ class Metrics:
     def expect_reasons(self, codes: Iterable[str], directions: Iterable[str]) -> None:
         """Begin to count the reasons that there may be."""
         for code, direction in product(codes, directions):
-            self._counter(REASONS, code, direction)
+            self._reasons[code, direction] = self._counter(REASONS, code, direction)
 
     def explained(self, code: str, direction: str) -> None:
-        """Count the strongest reason of an estimate. The caller keeps the codes bounded."""
-        self._counter(REASONS, code, direction).value += 1
+        """Count the strongest reason of an estimate, one of those that were expected."""
+        self._reasons[code, direction].value += 1
 
     def failed(self, route: str, error: BaseException) -> None:
         """Count a request that ended in an error."""
