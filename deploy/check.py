@@ -66,6 +66,10 @@ def checks(call: Call) -> Iterator[tuple[str, bool]]:
     )
     status, _, text = call("/docs", None)
     yield "GET /docs is a page", status == 200 and "swagger-ui" in text
+    status, _, text = call("/", None)
+    yield "GET / is the page for people", status == 200 and "web/main.js" in text
+    status, _, text = call("/web/main.js", None)
+    yield "its files are there", status == 200 and "import" in text
 
 
 def client(origin: str, key: str | None) -> Call:

@@ -46,6 +46,8 @@ LIBRARIES: Final = (
     "uvloop",
 )
 TARGET: Final = "service.py:ChurnService"
+# The page's files, too: a worker reads them when it starts.
+CODE: Final = (".py", ".html", ".css", ".js")
 LOOK_SECONDS: Final = 0.1
 END_SECONDS: Final = 2.0
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -55,7 +57,8 @@ FORK: Final = multiprocessing.get_context("fork")
 def saved(root: Path) -> dict[Path, tuple[int, int]]:
     """Return when each file of the code was last written, and its size."""
     found = {}
-    for path in (root / "service.py", *(root / "src").rglob("*.py")):
+    files = (path for path in (root / "src").rglob("*") if path.suffix in CODE)
+    for path in (root / "service.py", *files):
         with suppress(FileNotFoundError):  # editors replace files
             status = path.stat()
             found[path] = status.st_mtime_ns, status.st_size

@@ -196,7 +196,7 @@ def test_answers_503_and_when_to_retry_while_no_model_is_loaded(
     assert set(answer.json()) == {"error", "detail"}
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/docs"])
 def test_documentation_needs_nothing_from_the_internet(client: TestClient, path: str) -> None:
     page = client.get(path)
     assert page.status_code == 200
@@ -206,7 +206,7 @@ def test_documentation_needs_nothing_from_the_internet(client: TestClient, path:
         assert client.get(f"/static_content/{asset}").status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/docs"])
+@pytest.mark.parametrize("path", ["/docs"])
 def test_documentation_is_found_below_any_prefix(client: TestClient, path: str) -> None:
     names = re.findall(r'(?:href|src)="([^"]+)"|url: "([^"]+)"', client.get(path).text)
     named = {one or other for one, other in names}

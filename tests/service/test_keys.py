@@ -10,6 +10,7 @@ import pytest
 from churn_serving.errors import SettingsError
 from churn_serving.http.keys import key_digests
 from churn_serving.http.pages import PAGES
+from churn_serving.http.web import WEB
 from churn_serving.settings import Settings
 from churn_serving.telemetry.metrics import ERRORS, HTTP_DURATION
 from tests.bad_requests import BATCH, CUSTOMER, PREDICT, PREDICT_V1
@@ -29,7 +30,7 @@ OTHER: Final = "another-callers-key"
 PROBES: Final = ("/health", "/health/ready", "/livez", "/readyz")
 GUARDED: Final = (
     *(("POST", path) for path in (PREDICT, PREDICT_V1, BATCH)),
-    *(("GET", path) for path in PAGES if path not in PROBES),
+    *(("GET", path) for path in PAGES if path not in {*PROBES, *WEB}),
     ("GET", "/nowhere"),
     ("GET", PREDICT),
     ("GET", "/static_content/swagger-ui.css"),
@@ -118,6 +119,14 @@ def test_everything_is_behind_the_door(client: TestClient, method: str, path: st
 @pytest.mark.parametrize("path", PROBES)
 def test_probes_need_no_key(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(WEB))
+def test_the_page_for_people_needs_no_key_as_it_asks_for_one(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+    assert client.post(path, json={}).status_code == 405
+    for other in ("/web", "/web/", f"{path}x", "/web/../metrics/model"):
+        assert client.get(other).status_code == 401
 
 
 @pytest.mark.parametrize("public", [False, True])

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
+from churn_serving.learning import training
 from churn_serving.learning.candidates import CANDIDATES, SCALER, Candidate, fit
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
@@ -120,4 +121,20 @@ def bento_model(models: dict[str, str]) -> Artifact:
             threshold=load_artifact(tag).threshold,
             measured={},
         )
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_model() -> str:
+    """Train as ``make train`` does it, with fewer resamples; return the model's tag."""
+    dataset = load_dataset()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "BOOTSTRAP_SAMPLES", 100)
+        result = training.train(dataset)
+    return save_artifact(
+        estimator=result.estimator,
+        threshold=result.threshold,
+        measured={"data": dataset.provenance, **result.measured},
+        name="churn_trained",
+        background=result.background,
     )

@@ -96,6 +96,8 @@ def test_a_built_bento_serves_without_the_package(
         assert client.post(BATCH, json={"items": [CUSTOMER] * 3}).json()["batch_size"] == 3
         assert client.post(PREDICT, json={}).status_code == 422
         assert client.get("/docs").status_code == 200
+        assert client.get("/").status_code == 200
+        assert client.get("/web/main.js").status_code == 200
 
 
 @pytest.mark.usefixtures("bento_model")

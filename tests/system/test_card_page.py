@@ -15,6 +15,7 @@ from churn_serving.learning import training
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
 from churn_serving.learning.training import train
+from tests.system.browsing import FLAGS
 from tests.system.conftest import serving
 from tests.tools import tool
 
@@ -25,11 +26,6 @@ if TYPE_CHECKING:
 
     from tests.system.conftest import Server
 
-# Debian's Chromium as root, in a network that leads nowhere.
-FLAGS: Final = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
 WIDTHS: Final = (1280, 400)
 PLOTS: Final = 4 + len(FEATURE_NAMES)
 READABLE: Final = 4.5

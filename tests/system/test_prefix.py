@@ -1,4 +1,4 @@
-"""The documentation behind a proxy that strips a prefix from each path."""
+"""The pages behind a proxy that strips a prefix from each path."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 import subprocess
 import time
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import httpx2
 import pytest
+from playwright.sync_api import expect
 
 from tests.bad_requests import CUSTOMER, PREDICT
+from tests.system.browsing import chromium, visit
 from tests.system.conftest import serving
 from tests.tools import free_port, tool
 
@@ -73,7 +75,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.parametrize("page", ["/", "/docs"])
+@pytest.mark.parametrize("page", ["/docs"])
 @pytest.mark.parametrize(("proxy", "named"), [(0, "."), (1, PREFIX)], ids=["silent", "announcing"])
 def test_all_that_the_documentation_names_is_below_the_prefix(
     urls: list[str], page: str, proxy: int, named: str
@@ -90,3 +92,10 @@ def test_all_that_the_documentation_names_is_below_the_prefix(
     # Relative to the document, as OpenAPI has it.
     predict = urljoin(document, server["url"]).rstrip("/") + PREDICT
     assert httpx2.post(predict, json=CUSTOMER).status_code == 200
+
+
+@pytest.mark.parametrize("proxy", [0, 1], ids=["silent", "announcing"])
+def test_the_page_for_people_works_below_the_prefix(urls: list[str], proxy: int) -> None:
+    with chromium() as browser, visit(browser, f"{urls[proxy]}/") as visited:
+        expect(visited.page.locator("#probability")).to_have_text(re.compile(r"\d%"))
+        assert {urlsplit(url).path.startswith(f"{PREFIX}/") for url in visited.asked} == {True}

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 from playwright.sync_api import sync_playwright
 
+from tests.system.browsing import FLAGS
 from tests.system.conftest import serving
-from tests.system.test_card_page import CONTRASTS, FLAGS, OUTSIDE, READABLE, WIDTHS
+from tests.system.test_card_page import CONTRASTS, OUTSIDE, READABLE, WIDTHS
 from tests.tools import tool
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Interactive API documentation at ``/docs`` and ``/``, and the OpenAPI document behind it.
+"""Interactive API documentation at ``/docs``, and the OpenAPI document behind it.
 
 BentoML ships Swagger UI, but its own page loads a tracker from the internet: this page is ours.
 
@@ -24,12 +24,10 @@ if TYPE_CHECKING:
 
     from churn_serving.http.openapi import Document
 
-__all__ = ["ASSETS", "DOCS", "HTML_PAGES", "INDEX", "OPENAPI", "docs_routes"]
+__all__ = ["ASSETS", "DOCS", "OPENAPI", "docs_routes"]
 
-INDEX: Final = "/"
 DOCS: Final = "/docs"
 OPENAPI: Final = "/openapi.json"
-HTML_PAGES: Final = (INDEX, DOCS)
 
 _STYLE: Final = "static_content/swagger-ui.css"
 _BUNDLE: Final = "static_content/swagger-ui-bundle.js"
@@ -93,7 +91,7 @@ def docs_routes(document: Document) -> list[BaseRoute]:
         text = servers[:-1] + b"," + (await written())[1:]
         return Response(text, media_type=JSON, headers={"Vary": _PREFIX_HEADER})
 
-    return [*(Route(path, page) for path in HTML_PAGES), Route(OPENAPI, spec)]
+    return [Route(DOCS, page), Route(OPENAPI, spec)]
 
 
 def _base_of(request: Request) -> str:

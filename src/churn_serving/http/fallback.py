@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from churn_serving.http.docs import ASSETS
-from churn_serving.http.pages import PAGES
+from churn_serving.http.pages import PATHS
 from churn_serving.http.problems import (
     CLIENT_CLOSED_REQUEST,
     NOT_FOUND,
@@ -43,7 +43,7 @@ class Fallback:
         """Answer a request."""
         if scope["type"] == "lifespan":
             await self._bentoml(scope, receive, send)
-        elif scope["path"] in PAGES:
+        elif scope["path"] in PATHS:
             await self._pages(scope, receive, send)
         elif scope["path"] in _BENTOML:
             await self._let_through(scope, receive, send)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from churn_serving.errors import SettingsError, UnauthorizedError
 from churn_serving.http.pages import METRICS
+from churn_serving.http.web import WEB
 from churn_serving.runtime.state import PROBES
 from churn_serving.settings import DIGEST_OF_NOTHING
 
@@ -80,7 +81,8 @@ class Keys:
 
     def __init__(self, digests: tuple[bytes, ...], *, metrics_public: bool) -> None:
         self._digests = digests
-        self._open_paths = PROBES | ({METRICS} if metrics_public else set())
+        # The page asks for a key itself, and shows nothing without one.
+        self._open_paths = PROBES | WEB | ({METRICS} if metrics_public else set())
 
     def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
         """Let a request pass.

@@ -14,10 +14,11 @@ from starlette.routing import Route
 
 from churn_serving.http.api.v2 import POLICY, policy_answer
 from churn_serving.http.card import CARD, card_route
-from churn_serving.http.docs import DOCS, INDEX, OPENAPI, docs_routes
+from churn_serving.http.docs import DOCS, OPENAPI, docs_routes
 from churn_serving.http.openapi import Document
 from churn_serving.http.problems import sentence_of
 from churn_serving.http.reference import REFERENCE, reference_route
+from churn_serving.http.web import INDEX, WEB, web_routes
 from churn_serving.runtime.state import LIVENESS, READINESS
 from churn_serving.telemetry.exposition import exposition
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from churn_serving.runtime.state import ServiceState
 
-__all__ = ["METRICS", "MODEL", "PAGES", "SCHEMA", "pages"]
+__all__ = ["METRICS", "MODEL", "PAGES", "PATHS", "SCHEMA", "pages"]
 
 METRICS: Final = "/metrics"
 MODEL: Final = "/metrics/model"
@@ -38,12 +39,16 @@ PAGES: Final = (
     *(INDEX, DOCS, REFERENCE, OPENAPI, SCHEMA),
     *(LIVENESS, READINESS, METRICS, MODEL, CARD, POLICY),
 )
+"""What is counted by its own name."""
+
+PATHS: Final = frozenset((*PAGES, *WEB))
+"""All that is answered here: the files of a page, too."""
 
 
 def pages(
     *, state: ServiceState, refresh: Callable[[], None], version: str, keys: bool, schema: bytes
 ) -> ASGIApp:
-    """Return an application that answers ``PAGES``.
+    """Return an application that answers ``PATHS``.
 
     Args:
         state: What the probes and the metrics tell.
@@ -98,6 +103,7 @@ def pages(
     document = Document(state=state, version=version, keys=keys)
     return Starlette(
         routes=[
+            *web_routes(),
             *docs_routes(document),
             reference_route(document),
             Route(LIVENESS, liveness),
