@@ -290,6 +290,25 @@ def test_a_bad_batch_is_refused_as_a_whole(
     assert loc in [detail["loc"] for detail in answer.json()["detail"]]
 
 
+@pytest.mark.parametrize("part", [b"[[[[1]]]]", b'{"a":1}', b'{"customer":{"a":{"b":{}}}}'])
+def test_a_megabyte_of_brackets_is_not_even_read(client: TestClient, part: bytes) -> None:
+    body = b'{"items": [' + b",".join([part] * 50_000) + b"]}"
+    answer = client.post(PREDICT_BATCH_V2, content=body[:MAX_BATCH_BYTES], headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "The request body is no batch."
+
+
+def test_an_id_may_be_made_of_brackets(client: TestClient) -> None:
+    items = [{**item(0), "customer_id": f"{number:04d}" + "[{:" * 20} for number in range(1000)]
+    assert batch(client, items)["totals"]["refused"] == 0
+
+
+def test_of_an_item_with_many_faults_ten_are_told(client: TestClient) -> None:
+    (result,) = batch(client, [{"customer": {f"x{number}": 1 for number in range(20)}}])["results"]
+    assert result["error"] == "27 fields are missing or invalid."
+    assert len(result["detail"]) == 10
+
+
 @pytest.mark.parametrize("body", [b"", b"[1,", b'{"items": [NaN]}', b"\xff", b"[" * 300])
 def test_a_batch_that_is_no_json_is_answered_400(client: TestClient, body: bytes) -> None:
     answer = client.post(PREDICT_BATCH_V2, content=body, headers=JSON)

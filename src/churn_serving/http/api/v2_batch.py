@@ -34,12 +34,19 @@ __all__ = ["PREDICT_BATCH", "BatchAnswer", "BatchRequest"]
 MAX_ITEMS: Final = 1000
 MAX_BATCH_BYTES: Final = 1024**2
 
-_SLICE: Final = 64
-"""Customers that are worked on before others have their turn: a millisecond or two."""
+_SLICE: Final = 32
+"""Customers that are worked on before others have their turn: less than a millisecond."""
 
-_MAX_NAMES: Final = 64
+_MAX_NAMES: Final = 32
 """No object of a request has so many fields; to complain of each of a hundred thousand would take
 longer than all else."""
+
+_MAX_MARKS: Final = 80 * MAX_ITEMS
+"""Brackets and colons in a body, even if every id is made of them. A megabyte of nothing else would
+be read for longer than anybody should wait."""
+
+_MAX_DETAIL: Final = 10
+"""Reasons that are told of one item."""
 
 
 class BatchRequest(Request):
@@ -86,7 +93,7 @@ class ItemError(TypedDict):
     """The answer about an item that cannot be answered."""
 
     error: Annotated[str, Field(description="What is wrong with it, in one sentence.")]
-    detail: Annotated[list[ItemDetail], Field(description="Each reason.")]
+    detail: Annotated[list[ItemDetail], Field(description="Each reason, up to ten.")]
 
 
 class Totals(TypedDict):
@@ -146,6 +153,11 @@ class _BatchEndpoint(Endpoint[BatchRequest, _Batch, BatchAnswer]):
             MalformedBodyError: The body is not JSON.
             ValidationFailedError: The body breaks the schema; the detail says where.
         """
+        if sum(map(body.count, (b"[", b"{", b":"))) > _MAX_MARKS:
+            raise ValidationFailedError(
+                "The request body is no batch.",
+                [{"loc": [], "msg": "Input has too many parts for a batch", "type": "too_long"}],
+            )
         try:
             document = from_json(body, allow_inf_nan=False)
         except ValueError as error:
@@ -187,7 +199,7 @@ async def _score(predictor: Predictor, request: BatchRequest) -> _Batch:
                     case.max_reasons = 0
             except RequestError as error:
                 cases.pop(place, None)
-                answers[place] = {"error": str(error), "detail": error.detail}
+                answers[place] = {"error": str(error), "detail": error.detail[:_MAX_DETAIL]}
         decided = await _decide(predictor, cases, failures)
         for place in cases:
             if (answer := decided.get(place)) is None:
