@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before BentoML is imported: it reads both when it is. Each of pytest-xdist's processes has a store
 # of its own, with the models that its tests register.
@@ -19,6 +20,10 @@ _BENTOML_HOME = tempfile.mkdtemp(prefix="churn-serving-tests-")
 os.environ["BENTOML_HOME"] = _BENTOML_HOME
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 atexit.register(shutil.rmtree, _BENTOML_HOME, ignore_errors=True)
+
+# The tests in the image cannot write beside themselves; and where a machine is busy, nothing is late.
+settings.register_profile("ours", database=None, deadline=None)
+settings.load_profile("ours")
 
 # service.py and train_and_save.py are scripts beside the package.
 sys.path.insert(0, str(Path(__file__).parents[1]))
