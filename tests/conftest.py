@@ -21,7 +21,7 @@ os.environ["BENTOML_HOME"] = _BENTOML_HOME
 os.environ["BENTOML_DO_NOT_TRACK"] = "True"
 atexit.register(shutil.rmtree, _BENTOML_HOME, ignore_errors=True)
 
-# The tests in the image cannot write beside themselves; and where a machine is busy, nothing is late.
+# The tests in the image cannot write beside themselves; on a busy machine, nothing is late.
 settings.register_profile("ours", database=None, deadline=None)
 settings.load_profile("ours")
 
