@@ -305,6 +305,22 @@ def test_a_batch_that_is_no_json_is_answered_400(client: TestClient, body: bytes
     assert answer.json()["error"] == "The request body is not valid JSON."
 
 
+def test_what_would_become_half_a_million_objects_is_not_even_parsed(client: TestClient) -> None:
+    nest = b"[" * 180 + b"]" * 180
+    body = b'{"items": [%b]}' % b",".join([nest] * (MAX_BATCH_BYTES // 361 - 1))
+    answer = client.post(PREDICT_BATCH_V2, content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["msg"] == "Input has far too many lists and objects"
+
+
+def test_ids_of_nothing_but_brackets_are_ids(client: TestClient) -> None:
+    items = [
+        {**item(number), "customer_id": str(number).rjust(64, "{")} for number in range(MAX_ITEMS)
+    ]
+    answer = batch(client, items)
+    assert answer["totals"]["customers"] == MAX_ITEMS
+
+
 def test_no_number_as_python_writes_it_spoils_nobody_elses_answer(client: TestClient) -> None:
     bad = [
         {"customer": CUSTOMER | {"total_charges": math.nan}},

@@ -37,9 +37,13 @@ MAX_BATCH_BYTES: Final = 1024**2
 _SLICE: Final = 64
 """Customers that are worked on before others have their turn: a millisecond or two."""
 
-_MAX_NAMES: Final = 64
+_MAX_NAMES: Final = 32
 """No object of a request has so many fields; to complain of each of a hundred thousand would take
 longer than all else."""
+
+_MAX_CONTAINERS: Final = 1 + MAX_ITEMS * (2 + 64)
+"""No batch has so many brackets: one of the list, each item's two, and an id of 64 of them. To make
+a Python object of each of half a million would hold everybody up for a tenth of a second."""
 
 
 class BatchRequest(Request):
@@ -146,6 +150,17 @@ class _BatchEndpoint(Endpoint[BatchRequest, _Batch, BatchAnswer]):
             MalformedBodyError: The body is not JSON.
             ValidationFailedError: The body breaks the schema; the detail says where.
         """
+        if body.count(b"[") + body.count(b"{") > _MAX_CONTAINERS:
+            raise ValidationFailedError(
+                "1 field is missing or invalid.",
+                [
+                    {
+                        "loc": [],
+                        "msg": "Input has far too many lists and objects",
+                        "type": "too_long",
+                    }
+                ],
+            )
         try:
             # What is no number, as Python's json writes it, is the fault of the item that has it.
             document = from_json(body)
