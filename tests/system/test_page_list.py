@@ -197,7 +197,9 @@ def test_the_service_says_how_many_reasons_a_list_can_have(page: Page) -> None:
     # A forest's take too long: asked for those of a thousand, the service would always be busy.
     with page.expect_request("**/api/v2/predict/batch") as asked:
         choose(page, f"{HEADER}\n{ROW}\n")
-    assert "max_reasons" not in asked.value.post_data_json["items"][0]
+    sent = asked.value.post_data_json
+    assert sent is not None
+    assert "max_reasons" not in sent["items"][0]
     scored(page)
     assert "month" in table(page)[0][5]
 
