@@ -51,7 +51,7 @@ SAY = @printf '\033[1m==> %s\033[0m\n'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup train serve dev api-key test test-system test-all lint lock clean \
+.PHONY: help setup train serve score dev api-key test test-system test-all lint lock clean \
 	bento image image-bentoml image-test dashboard load bench chaos rollout
 
 help:
@@ -68,6 +68,10 @@ serve: $(STAMP) ## Train if the store has no model, then serve on PORT (HOST=0.0
 
 train: $(STAMP) ## Train on the public Telco data, or ARGS='--data FILE'; register the model (SIGN_KEY=FILE signs it)
 	@$(BIN)/python train_and_save.py $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)') $(ARGS)
+
+score: $(STAMP) ## Score a whole table: ARGS='customers.parquet --output scores' (ARGS=--help says more)
+	@$(TRAIN_IF_MISSING)
+	@$(BIN)/churn score $(ARGS)
 
 api-key: ## Make an API key, and the digest that the service needs of it
 	@$(PYTHON) -c 'import hashlib, secrets; key = secrets.token_urlsafe(32); \
