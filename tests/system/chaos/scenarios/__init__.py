@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.system.chaos.scenarios.breaker import breaker
 from tests.system.chaos.scenarios.broken_files import broken_files
+from tests.system.chaos.scenarios.bulk_kills import bulk_kills
 from tests.system.chaos.scenarios.collector import collector
 from tests.system.chaos.scenarios.garbage import garbage
 from tests.system.chaos.scenarios.hang import hang
@@ -44,5 +45,6 @@ SCENARIOS: Final[Mapping[str, Callable[[Stage], Report]]] = {
         broken_files,
         collector,
         million,
+        bulk_kills,
     )
 }
