@@ -117,6 +117,8 @@ def _moved(folder: Path, kind: str) -> Callable[[], int]:
 def _ours(folder: Path, kind: str, reasons: int = 0) -> Callable[[], int]:
     """Score with this project in this process, all that a worker does."""
     job = _job(folder, kind, reasons)
+    # Arrow imports pandas at its first array, where it is installed: that is no part of a row.
+    job.engine.score(next(batches(job.table.pieces[0], job.engine)).content)
 
     def work() -> int:
         with job.run.opened():

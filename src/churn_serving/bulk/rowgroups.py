@@ -20,7 +20,7 @@ __all__ = ["look", "read"]
 PIECE_ROWS: Final = 500_000
 """Small row groups are scored together, up to so many rows."""
 
-BATCH_ROWS: Final = 65_536
+BATCH_ROWS: Final = 131_072
 _BUFFER: Final = 1 << 20
 """A column is read in parts of this size: a row group may be larger than memory."""
 _END: Final = 8
