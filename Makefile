@@ -136,7 +136,7 @@ load: $(LOAD) ## Put load on a service with Locust: TARGET=URL, or one that is s
 	@$(if $(TARGET),,$(TRAIN_IF_MISSING))
 	@$(BIN)/python -m bench.load --port $(PORT) $(if $(TARGET),--host $(TARGET)) $(ARGS)
 
-bench: $(BENCH) ## Measure beside other servers (SERVERS="ours triton", or all; ARGS=--help lists what it can do)
+bench: $(BENCH) $(if $(filter spark,$(ARGS)),$(SPARK)) ## Measure beside other servers (SERVERS="ours triton", or all; ARGS=--help lists what it can do)
 	@$(BIN)/python -m bench $(SERVERS) $(ARGS)
 
 chaos: $(TEST) $(SPARK) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)

@@ -45,12 +45,13 @@ CUSTOMER = {
     "tenure_months": "5",
     "monthly_charges": "89.5",
     "total_charges": "447.5",
+    "num_products": "2",
+    "has_phone_service": "true",
+    "has_internet": "true",
     "contract_type": "month-to-month",
-    "payment_method": "electronic check",
-    "has_internet_service": "true",
-    "has_tech_support": "false",
-    "num_additional_services": "2",
+    "payment_method": "electronic",
 }
+
 # Run inside, where only the standard library is sure to be there.
 MEASURE = """
 import json, pathlib, re
@@ -74,7 +75,7 @@ FIND = "import importlib.util, sys; print(*filter(importlib.util.find_spec, sys.
 CACHED = "import importlib.util, sys; print(importlib.util.cache_from_source(sys.argv[1]))"
 
 
-def test(engine: str, *, sklearn: bool, bulk: bool = False) -> None:
+def test(engine: str, *, sklearn: bool, bulk: bool) -> None:
     """Run the image as a cluster would, and check what it does.
 
     Args:
