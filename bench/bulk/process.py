@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.errors import BenchmarkError
 from bench.process import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["run"]
 

@@ -1,7 +1,7 @@
 """Score a whole table with Spark, and let MLflow's ``spark_udf`` score the same one.
 
-``make bench ARGS="bulk spark"``. Spark runs on two cores in one process (``local[2]``), and is warm:
-the first rounds of each process are left out. Beside it, ``churn score`` with two processes.
+``make bench ARGS="bulk spark"``. Spark runs on two cores in one process (``local[2]``), and is
+warm: the first rounds of each process are left out. Beside it, ``churn score`` with two processes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from rich.console import Console
 from rich.markup import escape
 
-from bench.bulk.measure import COLUMN_NAMES, estimator_of
+from bench.bulk.measure import estimator_of
 from bench.bulk.process import run
 from bench.errors import BenchmarkError
 from bench.harness.environment import install
@@ -27,6 +27,7 @@ from bench.harness.targets import Outcome, promises
 from bench.kinds import MODELS
 from bench.servers.server import Launch, Server
 from bench.tables import Table, markdown, print_tables
+from churn_serving.features.columns import COLUMN_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     (output / "spark.json").write_text(json.dumps(document, indent=2) + "\n")
     about = (
-        f"{options.rows:,} customers in 8 Parquet files, drawn from the public table. Seconds by the "
+        f"{options.rows:,} customers in 8 Parquet files, drawn from the public table. Times by the "
         f"clock from files to files, with {CORES} cores, medians of {options.rounds} rounds after "
         f"{WARM_UP} that are left out. MLflow writes the id and the probability; this project the "
         "decision and the versions, too."
@@ -100,29 +101,20 @@ def _measured(
     with console.status(f"Writing {options.rows:,} customers and training the models"):
         run(folder, "bench.bulk.measure", "prepare", str(folder), str(options.rows), *MODELS)
     (folder / "columns.json").write_text(json.dumps(COLUMN_NAMES))
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, dict[str, list[float]]] = {model: {} for model in MODELS}
     rounds = str(WARM_UP + options.rounds)
-    for model in MODELS:
-        work = folder / model
-        work.mkdir()
-        for name in ("columns.json", "table"):
-            (work / name).symlink_to(folder / name)
-        job = ("bench.bulk.spark_job", model, str(folder), str(CORES), rounds)
-        udf = (str(_HERE / "job.py"), str(estimator_of(folder, model)), str(folder / "table"))
-        ways = {
-            DATA_FRAME: lambda job=job: run(folder, job[0], "data-frame", *job[1:]),
-            COMMAND: lambda job=job: run(folder, job[0], "command", *job[1:]),
-            MLFLOW: lambda udf=udf, work=work: run(
-                folder, *udf, str(work), str(CORES), rounds, python=python
-            ),
-        }
-        found[model] = {}
-        for way, measure in ways.items():
+    for model, ways in found.items():
+        for way, how in ((DATA_FRAME, "data-frame"), (COMMAND, "command")):
             with console.status(f"{model}: {way}"):
-                seconds = json.loads(measure())[WARM_UP:]
-                found[model][way] = [each / options.rows for each in seconds]
+                job = (how, model, str(folder), str(CORES), rounds)
+                printed = run(folder, "bench.bulk.spark_job", *job)
+            ways[way] = [each / options.rows for each in json.loads(printed)[WARM_UP:]]
+        with console.status(f"{model}: {MLFLOW}"):
+            job = (str(estimator_of(folder, model)), str(folder), model, str(CORES), rounds)
+            printed = run(folder, str(_HERE / "job.py"), *job, python=python)
+        ways[MLFLOW] = [each / options.rows for each in json.loads(printed)[WARM_UP:]]
         with console.status(f"{model}: {LOCAL}"):
-            found[model][LOCAL] = [
+            ways[LOCAL] = [
                 json.loads(run(folder, "bench.bulk.measure", LOCAL, str(folder), model))["seconds"]
                 for _ in range(options.rounds)
             ]

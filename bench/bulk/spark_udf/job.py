@@ -1,6 +1,6 @@
 """Score a table with MLflow's ``spark_udf``, and print the seconds of each round as JSON.
 
-python job.py PIPELINE TABLE FOLDER CORES ROUNDS
+python job.py PIPELINE FOLDER MODEL CORES ROUNDS
 
 It runs in MLflow's own environment. The model is the scikit-learn pipeline of the bench; the
 one-hot columns are made by Spark.
@@ -22,14 +22,15 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as sf
 
 
-def main(pipeline: str, table: str, folder: str, cores: str, rounds: str) -> None:
+def main(pipeline: str, folder: str, model: str, cores: str, rounds: str) -> None:
     """Save the model, score the table, and write the id and the probability, each round anew."""
     estimator = joblib.load(pipeline)
     names = json.loads(Path(folder, "columns.json").read_text())
+    saved = Path(folder, f"{model}-mlflow")
     example = np.zeros((1, len(names)))
     mlflow.sklearn.save_model(
         estimator,
-        Path(folder, "mlflow"),
+        saved,
         serialization_format=mlflow.sklearn.SERIALIZATION_FORMAT_CLOUDPICKLE,
         signature=infer_signature(example, estimator.predict_proba(example)),
         pyfunc_predict_fn="predict_proba",
@@ -41,9 +42,9 @@ def main(pipeline: str, table: str, folder: str, cores: str, rounds: str) -> Non
         .getOrCreate()
     )
     score = mlflow.pyfunc.spark_udf(
-        session, Path(folder, "mlflow").as_uri(), result_type="array<double>", env_manager="local"
+        session, saved.as_uri(), result_type="array<double>", env_manager="local"
     )
-    customers = session.read.parquet(table)
+    customers = session.read.parquet(str(Path(folder, "table")))
     features = sf.array(*(column(name, customers.columns) for name in names))
     results = customers.select("customer_id", score(features)[1].alias("churn_probability"))
     seconds = []
