@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["HOW"]
 
 
-def data_frame(model: str, folder: Path, cores: int) -> Callable[[], None]:
+def data_frame(model: str, folder: Path, cores: int, _: ExitStack) -> Callable[[], None]:
     """Score a DataFrame and write the results."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*pandas", FutureWarning)
@@ -49,9 +49,9 @@ def data_frame(model: str, folder: Path, cores: int) -> Callable[[], None]:
     return run
 
 
-def command(model: str, folder: Path, cores: int) -> Callable[[], None]:
+def command(model: str, folder: Path, cores: int, stack: ExitStack) -> Callable[[], None]:
     """Do what ``churn score --engine spark`` does."""
-    executors = ExitStack().enter_context(connected(f"local[{cores}]"))
+    executors = stack.enter_context(connected(f"local[{cores}]"))
     output = folder / "output-spark"
     job = replace(make_job(folder, model, 0), output=output)
 
@@ -73,12 +73,13 @@ HOW: Final = {"data-frame": data_frame, "command": command}
 
 def main(how: str, model: str, folder: str, cores: str, rounds: str) -> None:
     """Run the command line."""
-    run = HOW[how](model, Path(folder), int(cores))
     seconds = []
-    for _ in range(int(rounds)):
-        start = perf_counter()
-        run()
-        seconds.append(perf_counter() - start)
+    with ExitStack() as stack:
+        run = HOW[how](model, Path(folder), int(cores), stack)
+        for _ in range(int(rounds)):
+            start = perf_counter()
+            run()
+            seconds.append(perf_counter() - start)
     json.dump(seconds, sys.stdout)
 
 

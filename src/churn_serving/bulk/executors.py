@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import signal
 import sys
 import tempfile
 import warnings
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -56,9 +58,7 @@ def connected(master: str) -> Iterator[Executors]:
         SettingsError: There is no Java, or no such cluster.
     """
     # Here, and not above: where a table is scored without Spark, it need not be there.
-    with warnings.catch_warnings():
-        # Some versions of pandas are new to it. No pandas is used here.
-        warnings.filterwarnings("ignore", ".*pandas", FutureWarning)
+    with _any_pandas():
         from py4j.protocol import Py4JError  # noqa: PLC0415
         from pyspark import SparkConf, SparkContext  # noqa: PLC0415
         from pyspark.errors import PySparkException  # noqa: PLC0415
@@ -72,7 +72,8 @@ def connected(master: str) -> Iterator[Executors]:
     # Executors fetch the code when they start, and one may start late: it stays until the end.
     with tempfile.TemporaryDirectory() as folder:
         try:
-            context = SparkContext(conf=conf)
+            with _interrupted_later(), _any_pandas():
+                context = SparkContext(conf=conf)
         except (PySparkException, Py4JError) as error:
             raise SettingsError(f"Spark does not start with {master}: {_cause(error)}.") from error
         try:
@@ -80,7 +81,8 @@ def connected(master: str) -> Iterator[Executors]:
                 context.addPyFile(_code(folder))
             yield Executors(context)
         finally:
-            context.stop()
+            with _interrupted_later():
+                context.stop()
 
 
 class Executors:
@@ -117,9 +119,14 @@ class Executors:
         with ThreadPoolExecutor(1) as thread:
             done = thread.submit(job.collect)
             before = 0
-            while not wait([done], _LOOKS_EVERY_SECONDS).done or before < rows.value:
-                told(rows.value - before)
-                before = rows.value
+            try:
+                while not wait([done], _LOOKS_EVERY_SECONDS).done or before < rows.value:
+                    told(rows.value - before)
+                    before = rows.value
+            except BaseException:
+                self._context.setLogLevel("OFF")  # each task would tell how it was ended
+                self._context.cancelAllJobs()  # or the thread would wait for their end
+                raise
         outcomes: list[dict[str, Any] | Exception]
         try:
             outcomes = done.result()
@@ -156,6 +163,31 @@ class _Doing:
             return work.do(piece, self._rows.add)
         except (DataError, OSError) as error:
             return error
+
+
+@contextmanager
+def _any_pandas() -> Iterator[None]:
+    """Say nothing of the version of pandas: some are too new for Spark, and none is used here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*pandas", FutureWarning)
+        yield
+
+
+@contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """Hold Ctrl-C back for the moment: Java would stay if its start or its end was interrupted."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        # Spark has set a handler of its own, and leaves it.
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
 
 
 def _code(folder: str) -> str:
