@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -360,6 +363,33 @@ def test_the_command_gives_the_same_bytes_as_one_machine(
     # It is the same run for both, and it is complete.
     again = score(table, "--output", theirs)
     assert "nothing was done" in again.stdout, again.stderr
+
+
+def test_ctrl_c_ends_java_too(table: Path, model: str, tmp_path: Path) -> None:
+    arguments = [table, "--output", tmp_path / "scores", "--engine", "spark", "--model", model]
+    # What a shell runs in the background ignores Ctrl-C, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*CHURN, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        command = psutil.Process(process.pid)
+        while process.poll() is None and not (started := command.children(recursive=True)):
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "Interrupted" in errors
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
 
 
 def test_without_java_one_sentence_says_so(
