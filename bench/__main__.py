@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from bench.servers.server import Server
 
+BULK: Final = "bulk"
 REST_ROUNDS: Final = 7
 FAILED: Final = 1
 INTERRUPTED: Final = 130  # what a shell reports for Ctrl-C
@@ -53,6 +54,12 @@ console = Console(width=None if sys.stdout.isatty() else 180)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == [BULK]:
+        # Imported late: whoever measures servers need not have Arrow.
+        from bench.bulk.__main__ import main as bulk  # noqa: PLC0415
+
+        return bulk(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         if not options.rest:
@@ -185,7 +192,7 @@ def _write_json(path: Path, document: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="make bench",
-        usage='make bench [SERVERS="NAME ..."] [ARGS="OPTION ..."]',
+        usage='make bench [SERVERS="NAME ..."] [ARGS="OPTION ..."], or: make bench ARGS="bulk ..."',
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -3,7 +3,7 @@
     ChurnServingError
     ├── SettingsError                 the configuration is impossible or dangerous
     │   └── PolicyError               the file of the retention policy says nothing sensible
-    ├── DataError                     a training table was refused
+    ├── DataError                     a table was refused
     ├── ModelError
     │   ├── ModelNotFoundError        the store has no such model
     │   ├── ModelCorruptedError       the stored files are not the ones that were registered
@@ -101,7 +101,7 @@ class PolicyError(SettingsError):
 
 
 class DataError(ChurnServingError):
-    """A training table was refused; the message names the column and the rows."""
+    """A table was refused; the message names the file, the column or the rows."""
 
 
 class ModelError(ChurnServingError):

@@ -11,9 +11,10 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from churn_serving.fields import FIRST_MONTHS
+
 __all__ = [
     "EXAMPLE",
-    "FIRST_MONTHS",
     "MAX_BATCH_ITEMS",
     "ContractType",
     "Customer",
@@ -24,9 +25,6 @@ __all__ = [
 ]
 
 MAX_BATCH_ITEMS: Final = 100
-
-FIRST_MONTHS: Final = (0, 1)
-"""The values of ``tenure_months`` in the first month: some systems count from 0, some from 1."""
 
 ContractType = Literal["month-to-month", "one-year", "two-year"]
 PaymentMethod = Literal["electronic", "mailed", "bank", "credit"]

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 TRAINING_ONLY = {"learning"}
 COMMANDS = {"cli"}
+TABLES = {"bulk"}
 SERVING_ONLY = {"context", "http", "inference", "runtime", "settings", "telemetry"}
 
 ERRORS = [
@@ -97,6 +98,12 @@ def test_training_and_serving_meet_only_in_what_they_share() -> None:
     assert not _own_imports(ROOT / "service.py") & TRAINING_ONLY
 
 
+def test_whole_tables_are_scored_by_a_command_only() -> None:
+    importers = {_layer(path) for path in MODULES if TABLES & _own_imports(path)}
+    assert importers <= TABLES | COMMANDS
+    assert not TABLES & _own_imports(ROOT / "service.py")
+
+
 def test_few_modules_import_bentoml() -> None:
     importers = {
         str(path.relative_to(PACKAGE))
@@ -112,13 +119,15 @@ def test_few_modules_import_bentoml() -> None:
     }
 
 
-def test_only_training_names_pandas() -> None:
-    users = {
+@pytest.mark.parametrize(
+    ("library", "rooms"), [("pandas", {"learning"}), ("pyarrow", {"bulk", "learning"})]
+)
+def test_only_rooms_that_work_on_tables_name_their_libraries(library: str, rooms: set[str]) -> None:
+    assert rooms == {
         _layer(path)
         for path in MODULES
-        if any(name.partition(".")[0] in {"pandas", "pyarrow"} for name in _imports(path))
+        if any(name.partition(".")[0] == library for name in _imports(path))
     }
-    assert users == {"learning"}
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)

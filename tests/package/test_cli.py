@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from churn_serving import cli
 from churn_serving.cli import churn
 from churn_serving.cli import model as commands
 from churn_serving.cli.model import model_commands
+from churn_serving.cli.score import TOO_MANY_REJECTED, score_command
 from churn_serving.settings import ENV_PREFIX, Settings
 
 if TYPE_CHECKING:
@@ -54,7 +56,12 @@ def _process(*arguments: str, missing: list[str] | None = None) -> tuple[int, st
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["model", "--help"], *(["model", name, "-h"] for name in model_commands.commands)],
+    [
+        ["--help"],
+        ["score", "-h"],
+        ["model", "--help"],
+        *(["model", name, "-h"] for name in model_commands.commands),
+    ],
 )
 def test_help_loads_nothing_that_takes_long(arguments: list[str]) -> None:
     code, _, imported = _process(*arguments)
@@ -72,6 +79,38 @@ def test_each_command_says_what_it_does_and_shows_examples(
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
+
+
+def test_the_command_for_tables_names_its_exit_codes_and_shows_examples_that_click_can_read(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["score", "--help"]) == 0
+    text = capsys.readouterr().out
+    for code in (0, 1, 2, TOO_MANY_REJECTED, cli.INTERRUPTED):
+        assert f"\n    {code:<4} " in text
+    examples = [line for line in text.splitlines() if line.startswith("    churn score ")]
+    assert examples
+    for line in examples:
+        with score_command.make_context("score", shlex.split(line)[2:]):
+            pass
+
+
+def test_scoring_a_table_without_arrow_says_which_extra_has_it() -> None:
+    code, said, _ = _process("score", "t.csv", "--output", "scores", missing=["pyarrow"])
+    assert code == 1
+    assert "pip install 'churn-serving[bulk]'" in said
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["t"], ["t", "--output", "o", "--reasons", "8"], ["t", "--output", "o", "--keep", "a,,b"]],
+    ids=" ".join,
+)
+def test_a_wrong_call_to_score_a_table_is_explained(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["score", *arguments]) == 2
+    assert "Usage: churn score" in capsys.readouterr().err
 
 
 def test_each_example_is_a_command_that_click_can_read() -> None:
@@ -221,4 +260,4 @@ def test_the_environment_variables_are_those_of_serving() -> None:
 
 
 def test_the_group_leaves_room_for_others() -> None:
-    assert churn.commands == {"model": model_commands}
+    assert churn.commands == {"model": model_commands, "score": score_command}

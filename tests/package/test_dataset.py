@@ -9,9 +9,9 @@ import pytest
 
 from churn_serving.errors import DataError
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
+from churn_serving.features.layouts import LAYOUTS
 from churn_serving.learning import dataset
 from churn_serving.learning.dataset import PUBLIC_SHA256, load_dataset
-from churn_serving.learning.tables.layouts import LAYOUTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,8 @@ from churn_serving.features.columns import (
 )
 from churn_serving.features.first_month import with_first_totals
 from churn_serving.features.rows import customer_row, feature_matrix
-from churn_serving.schema import EXAMPLE, FIRST_MONTHS, Customer, CustomerV2
+from churn_serving.fields import FIRST_MONTHS
+from churn_serving.schema import EXAMPLE, Customer, CustomerV2
 
 _BOUNDS = bounds_of(Customer)
 _EDGES = {

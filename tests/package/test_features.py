@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import Field, TypeAdapter, ValidationError, create_model
 
+from churn_serving import fields as plain
 from churn_serving.features.columns import (
     CATEGORIES,
     COLUMN_NAMES,
@@ -109,6 +110,19 @@ def test_the_columns_stand_in_the_order_of_the_fields_and_name_every_category_on
     assert len(set(COLUMN_NAMES)) == len(COLUMN_NAMES)
     fields = [name.partition("=")[0] for name in COLUMN_NAMES]
     assert tuple(dict.fromkeys(fields)) == FEATURE_NAMES == tuple(Customer.model_fields)
+
+
+def test_the_fields_as_plain_data_say_what_the_schema_says() -> None:
+    kinds: dict[Any, Any] = {int: "whole", float: "number", bool: "flag"}
+    bounds = bounds_of(Customer)
+    said = {
+        name: plain.Field("category", values=categories_of(Customer)[name])
+        if name in categories_of(Customer)
+        else plain.Field(kinds[field.annotation], *bounds.get(name, ()))
+        for name, field in Customer.model_fields.items()
+    }
+    assert list(said.items()) == list(plain.FIELDS.items())
+    assert column_names_of(Customer) == COLUMN_NAMES
 
 
 def test_the_columns_of_version_0_1_keep_their_names_and_order() -> None:

@@ -97,6 +97,19 @@ def test_the_sum_is_that_of_the_leaves_that_a_walk_finds(
     np.testing.assert_allclose(by_row, expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("joint_bytes", [0, 200, 2**20])
+@pytest.mark.parametrize("trees_of_a_few_leaves", [2, 3])
+def test_columns_looked_up_together_or_alone_give_the_same_sum(
+    joint_bytes: int, trees_of_a_few_leaves: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trees, "_JOINT_BYTES", joint_bytes)
+    forest = _forest([3] * trees_of_a_few_leaves, missing=True)
+    X = _rows(200, missing=True)
+    expected = [_walked(forest, row) for row in X.tolist()]
+    found = MaskSum(forest, baseline=0.0, scale=1.0).matrix(X)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
 def test_many_rows_and_trees_are_walked_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trees, "_ROWS", 7)
     monkeypatch.setattr(trees, "_LANES", 20)

@@ -5,7 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.package.test_architecture import COMMANDS, MODULES, PACKAGE, TRAINING_ONLY, _layer
+from tests.package.test_architecture import (
+    COMMANDS,
+    MODULES,
+    PACKAGE,
+    TABLES,
+    TRAINING_ONLY,
+    _layer,
+)
 
 
 def loaded_by(*program: str) -> set[str]:
@@ -27,7 +34,7 @@ def test_serving_needs_no_pandas_and_loads_no_training_code() -> None:
     serving = [
         ".".join(("churn_serving", *path.relative_to(PACKAGE).with_suffix("").parts))
         for path in MODULES
-        if _layer(path) not in TRAINING_ONLY | COMMANDS
+        if _layer(path) not in TRAINING_ONLY | COMMANDS | TABLES
     ]
     loaded = loaded_by("import importlib", *(f"importlib.import_module({n!r})" for n in serving))
     assert loaded >= {"churn_serving.inference.batching", "churn_serving.http.lane", "numpy"}

@@ -12,8 +12,8 @@ import pytest
 
 from churn_serving.errors import DataError
 from churn_serving.features.columns import CATEGORIES, FEATURE_NAMES, matrix_of
+from churn_serving.features.layouts import OWN, RAW, Choices
 from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.tables.layouts import OWN, RAW, Choices
 from churn_serving.learning.tables.numbers import _MONEY
 from churn_serving.model.policy import rank
 from tests.system.browsing import chromium, visit
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
-    from churn_serving.learning.tables.layouts import Layout
+    from churn_serving.features.layouts import Layout
 
 READ: Final = """async (bytes) => {
   const { textOf } = await import("./web/csv.js");

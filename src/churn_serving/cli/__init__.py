@@ -15,6 +15,7 @@ import click
 from churn_serving import __version__
 from churn_serving.cli.card import card_command
 from churn_serving.cli.model import model_commands
+from churn_serving.cli.score import score_command
 from churn_serving.errors import ChurnServingError
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ _EXTRA_OF: Final = {
     "joblib": "train",
     "lightgbm": "boosters",
     "pandas": "train",
-    "pyarrow": "train",
+    "py4j": "spark",
+    "pyarrow": "bulk",
+    "pyspark": "spark",
     "scipy": "train",
     "sklearn": "train",
     "threadpoolctl": "train",
@@ -42,11 +45,12 @@ _EXTRA_OF: Final = {
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="churn-serving")
 def churn() -> None:
-    """Look at, compare, promote, sign, register and convert the models of the churn service."""
+    """Look after the models of the churn service, and score whole tables with them."""
 
 
 model_commands.add_command(card_command)
 churn.add_command(model_commands)
+churn.add_command(score_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""The columns of the feature matrix, derived from the schema; training and serving share them.
+"""The columns of the feature matrix, made of the fields; training, serving and bulk share them.
 
 A number or a flag is one column, as it is. A category is one column for each of its values: the
 column of the customer's value is 1, the others are 0. The columns stand in the order of the fields.
@@ -8,18 +8,20 @@ Whole tables are checked here by the same rules as a single ``Customer``, a colu
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias, get_args, get_origin
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
 
-from churn_serving.schema import Customer
+from churn_serving.fields import FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
+
+    from churn_serving.fields import Field
 
 __all__ = [
     "CATEGORIES",
@@ -33,15 +35,16 @@ __all__ = [
     "bounds_of",
     "categories_of",
     "column_names_of",
+    "first_reasons",
     "matrix_of",
     "refused_rows",
 ]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 
-FieldArrays: TypeAlias = "Mapping[str, NDArray[np.float64] | NDArray[np.int8]]"
-"""Every field as a column: a number or a flag as float64 (NaN: none), a category as the place of
-its value in ``CATEGORIES``, as int8 (negative: none of them)."""
+FieldArrays: TypeAlias = "Mapping[str, NDArray[Any]]"
+"""Every field as a column: a number or a flag in any type of numbers (NaN, or a negative flag:
+none), a category as the place of its value in ``CATEGORIES``, as int8 (negative: none of them)."""
 
 
 def categories_of(model: type[BaseModel]) -> dict[str, tuple[str, ...]]:
@@ -81,13 +84,17 @@ def column_names_of(model: type[BaseModel]) -> tuple[str, ...]:
     return tuple(names)
 
 
-FEATURE_NAMES: Final = tuple(Customer.model_fields)
+FEATURE_NAMES: Final = tuple(FIELDS)
 """The fields of a customer."""
 
-CATEGORIES: Final = categories_of(Customer)
+CATEGORIES: Final = {name: field.values for name, field in FIELDS.items() if field.values}
 """The fields that are categories, each with its values."""
 
-COLUMN_NAMES: Final = column_names_of(Customer)
+COLUMN_NAMES: Final = tuple(
+    column
+    for name, field in FIELDS.items()
+    for column in ([f"{name}={value}" for value in field.values] or [name])
+)
 """The columns of the feature matrix."""
 
 CONTRACT_TYPES: Final = CATEGORIES["contract_type"]
@@ -95,51 +102,56 @@ PAYMENT_METHODS: Final = CATEGORIES["payment_method"]
 
 
 class Refused(NamedTuple):
-    """The rows of a table that break one rule of the schema."""
+    """The rows of a table that break one rule.
+
+    Attributes:
+        field: The field, or the table's column that was to make it.
+        rows: Their places, ascending.
+        expected: What the rule asks for.
+    """
 
     field: str
     rows: NDArray[np.intp]
     expected: str
 
 
-def refused_rows(fields: FieldArrays) -> Iterator[Refused]:
+def refused_rows(
+    fields: FieldArrays, unread: Mapping[str, Sequence[Refused]] = MappingProxyType({})
+) -> Iterator[Refused]:
     """Find the rows that ``Customer`` would refuse: each broken rule once, in the fields' order.
 
     Numbers are judged as numbers: 2.0 is a whole one. Held equal to the schema by a test.
+
+    Args:
+        fields: The table.
+        unread: For a field, cells that could not be read: they are told before its rules.
     """
-    for name, field in Customer.model_fields.items():
+    for name, field in FIELDS.items():
         values = fields[name]
-        if name in CATEGORIES:
-            choices = ", ".join(f"'{value}'" for value in CATEGORIES[name])
-            rules = [((values >= 0) & (values < len(CATEGORIES[name])), f"one of {choices}")]
-        elif field.annotation is bool:
-            rules = [((values == 0) | (values == 1), "true or false")]
-        else:
-            low, high = _bounds()[name]
-            finite = np.isfinite(values)
-            # Where it is no number at all, that is the one thing to say about it.
-            rules = [
-                (finite, "a finite number"),
-                (~(values < low) | ~finite, f"greater than or equal to {low}"),
-                (~(values > high) | ~finite, f"less than or equal to {high}"),
-            ]
-            if field.annotation is int:
-                rules.append(((values == np.floor(values)) | ~finite, "a whole number"))
-            if name == "total_charges":
-                # A month that is refused itself is no measure of the total.
-                least = fields["monthly_charges"]
-                lowest, highest = _bounds()["monthly_charges"]
-                known = (least >= lowest) & (least <= highest) & finite & (values >= low)
-                expected = "greater than or equal to monthly_charges"
-                rules.append((~(known & (values < least)), expected))
-        for kept, expected in rules:
+        if name not in unread and _all_fit(name, fields):
+            continue
+        yield from unread.get(name, ())
+        for kept, expected in _rules(name, field, values, fields):
             if not kept.all():
                 yield Refused(name, np.flatnonzero(~kept), expected)
 
 
-def matrix_of(fields: FieldArrays) -> FloatArray:
-    """Return the feature matrix, shape ``(n, len(COLUMN_NAMES))``, of a table without bad rows."""
-    matrix = np.empty((len(fields[FEATURE_NAMES[0]]), len(COLUMN_NAMES)))
+def first_reasons(refused: Sequence[Refused], rows: int) -> NDArray[np.int16]:
+    """Return for each row the place of the first rule that it breaks; -1 for a good one."""
+    first = np.full(rows, -1, np.int16)
+    for place in range(len(refused) - 1, -1, -1):
+        first[refused[place].rows] = place
+    return first
+
+
+def matrix_of(fields: FieldArrays, order: Literal["C", "F"] = "C") -> FloatArray:
+    """Return the feature matrix, shape ``(n, len(COLUMN_NAMES))``, of a table without bad rows.
+
+    Args:
+        fields: The table.
+        order: In memory. Column by column (F) is made and scored quicker.
+    """
+    matrix = np.empty((len(fields[FEATURE_NAMES[0]]), len(COLUMN_NAMES)), order=order)
     column = 0
     for name in FEATURE_NAMES:
         width = len(CATEGORIES.get(name, (name,)))
@@ -150,7 +162,44 @@ def matrix_of(fields: FieldArrays) -> FloatArray:
     return matrix
 
 
-@cache
-def _bounds() -> dict[str, tuple[float, float]]:
-    """Read the bounds once, and only where a table is checked: serving starts without them."""
-    return bounds_of(Customer)
+def _all_fit(name: str, fields: FieldArrays) -> bool:
+    """Say whether every row keeps the rules of a field: most columns do, and that is quick to see.
+
+    NaN is neither the smallest nor the largest of anything, so a column that holds one fits not.
+    """
+    field, values = FIELDS[name], fields[name]
+    if not len(values):
+        return True
+    low, high = (0, len(field.values) - 1) if field.values else (field.low, field.high)
+    if not (low <= values.min() and values.max() <= high):
+        return False
+    if name == "total_charges":
+        return bool((values >= fields["monthly_charges"]).all())
+    whole = field.kind in {"whole", "flag"} and values.dtype.kind == "f"
+    return not whole or bool((values == np.floor(values)).all())
+
+
+def _rules(
+    name: str, field: Field, values: NDArray[Any], fields: FieldArrays
+) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Return for each rule of a field which rows keep it, and what it asks for."""
+    if field.values:
+        choices = ", ".join(f"'{value}'" for value in field.values)
+        yield (values >= 0) & (values < len(field.values)), f"one of {choices}"
+        return
+    if field.kind == "flag":
+        yield (values == 0) | (values == 1), "true or false"
+        return
+    low, high = field.low, field.high
+    finite = np.isfinite(values)
+    # Where it is no number at all, that is the one thing to say about it.
+    yield finite, "a finite number"
+    yield ~(values < low) | ~finite, f"greater than or equal to {low}"
+    yield ~(values > high) | ~finite, f"less than or equal to {high}"
+    if field.kind == "whole":
+        yield (values == np.floor(values)) | ~finite, "a whole number"
+    if name == "total_charges":
+        # A month that is refused itself is no measure of the total.
+        month, known = fields["monthly_charges"], FIELDS["monthly_charges"]
+        fits = (month >= known.low) & (month <= known.high) & finite & (values >= low)
+        yield ~(fits & (values < month)), "greater than or equal to monthly_charges"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from churn_serving.schema import FIRST_MONTHS
+from churn_serving.fields import FIRST_MONTHS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

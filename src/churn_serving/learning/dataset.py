@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from churn_serving.errors import DataError
 from churn_serving.features.columns import COLUMN_NAMES, matrix_of, refused_rows
 from churn_serving.features.first_month import with_first_totals
+from churn_serving.features.layouts import EXTRAS, FLAG, RAW, Choices, printable, quoted
 from churn_serving.learning.tables.cells import Cells
 from churn_serving.learning.tables.groups import ids_with_both_labels, same_customer
-from churn_serving.learning.tables.layouts import EXTRAS, FLAG, RAW, Choices, printable, quoted
 from churn_serving.learning.tables.reading import read_table
 
 if TYPE_CHECKING:

@@ -25,7 +25,6 @@ import numpy as np
 
 from churn_serving.errors import PolicyError
 from churn_serving.features.columns import FloatArray
-from churn_serving.model.portable import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -210,27 +209,40 @@ class Policy:
             values: What each is worth, shape ``(n,)``; NaN: the policy's. None: so is everybody's.
             ids: One for each, or None.
         """
-        if values is None:
-            values = np.full(p.shape, self.customer_value)
-        else:
-            values = np.where(np.isnan(values), self.customer_value, values)
+        actions, profit = self.act_many(p, values, ids)
+        margin = self._margins(values)
         # What has no answer is NaN; that is said below, not in warnings.
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
-            margin = values - self.offer_cost
-            lost = (1.0 - p) * self._cost
-            profit = p * (self.acceptance * margin - self.contact_cost) - lost
             at_stake = p * margin
-            break_even = (p * self.contact_cost + lost) / at_stake
-            stake = self.acceptance * margin + self.offer_cost
+            break_even = (p * self.contact_cost + (1.0 - p) * self._cost) / at_stake
+            stake = np.broadcast_to(self.acceptance * margin + self.offer_cost, p.shape)
             threshold = self._cost / stake
-        actions = np.where(profit > 0.0, _CONTACT, _LEAVE_ALONE).astype(np.int8)
+        return Decisions(
+            actions, profit, _defined(threshold, stake), _defined(break_even, at_stake)
+        )
+
+    def act_many(
+        self,
+        p: FloatArray,
+        values: FloatArray | None = None,
+        ids: Sequence[CustomerId | None] | None = None,
+    ) -> tuple[NDArray[np.int8], FloatArray]:
+        """Return the actions and the expected profits of ``decide_many`` alone."""
+        margin = self._margins(values)
+        with np.errstate(over="ignore", under="ignore"):
+            gain = self.acceptance * margin - self.contact_cost
+            profit = p * gain - (1.0 - p) * self._cost
+        actions = np.where(profit > 0.0, np.int8(_CONTACT), np.int8(_LEAVE_ALONE))
         if ids is not None and self._below:
             for place in np.flatnonzero(actions == _CONTACT).tolist():
                 if (customer_id := ids[place]) is not None and self._is_apart(customer_id):
                     actions[place] = _CONTROL
-        return Decisions(
-            actions, profit, _defined(threshold, stake), _defined(break_even, at_stake)
-        )
+        return actions, profit
+
+    def _margins(self, values: FloatArray | None) -> FloatArray | float:
+        if values is None:
+            return self._margin
+        return np.where(np.isnan(values), self.customer_value, values) - self.offer_cost
 
     def expected_cost(self, p: _Probability) -> _Probability:
         """Return what a contact is expected to cost: itself, and the offer if that is taken."""
@@ -308,6 +320,9 @@ def _parsed(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: It says nothing; the message goes on from the file's name.
     """
+    # Imported late: an executor of Spark is given its policy, and has no pydantic.
+    from churn_serving.model.portable import read_file  # noqa: PLC0415 - see above
+
     try:
         # An editor may put a byte order mark before the first name.
         text = read_file(path, _MAX_BYTES).decode("utf-8-sig")

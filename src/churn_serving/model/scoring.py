@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from churn_serving.errors import ScoringError
-from churn_serving.features.rows import feature_matrix
-from churn_serving.model.portable import Linear, Members
 from churn_serving.model.trees import Forest, SetColumns, tree_sum
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
     from churn_serving.features.rows import Row
-    from churn_serving.model.portable import Link, Pickled
+    from churn_serving.model.portable import Link, Members, Pickled
     from churn_serving.model.trees import TreeSum
 
 __all__ = [
@@ -130,7 +128,7 @@ class EstimatorScorer:
 
     def score_row(self, row: Row) -> float:
         """Return the churn probability of one customer."""
-        return float(self.score(feature_matrix([row]))[0])
+        return float(self.score(np.array([row]))[0])
 
     def score(self, X: FloatArray) -> FloatArray:
         """Return the churn probabilities, shape ``(n,)``.
@@ -219,7 +217,7 @@ def make_scorer(model: Members, arrays: Mapping[str, NDArray[Any]], columns: int
     for number, member in enumerate(model.members):
         own = _prefixed(arrays, f"{number}/")
         link = _link(member.link, own)
-        if isinstance(member, Linear):
+        if member.kind == "linear":
             members.append(LinearScorer(own["weights"], member.bias, link))
             continue
         forest, sets = _trees(own)
@@ -264,11 +262,11 @@ def _trees(own: Mapping[str, NDArray[Any]]) -> tuple[Forest, SetColumns | None]:
 
 
 def _tolerance(model: Members | Pickled) -> float:
-    if not isinstance(model, Members):
+    if model.kind != "members":
         return _TOLERANCE
     if model.precision == "single":
         return _SINGLE_TOLERANCE
-    linear = all(isinstance(m, Linear) and m.link == "logistic" for m in model.members)
+    linear = all(m.kind == "linear" and m.link == "logistic" for m in model.members)
     return _LINEAR_TOLERANCE if linear else _TOLERANCE
 
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from churn_serving.features.columns import FloatArray
@@ -32,6 +34,9 @@ _LANES: Final = 16_384
 """Rows times trees that are walked at once: their arrays stay in the processor's caches."""
 _ROWS: Final = 2048
 _CACHE_BYTES: Final = 2**18
+_JOINT_BYTES: Final = 2**16
+"""Columns are looked up together if their masks stay in the caches, beside all others."""
+_BYTE: Final = 256
 _STEPS: Final = 6
 """Levels that are walked before those that have arrived are left out: looking costs time, too."""
 _BIT_LENGTH: Final = bytes(number.bit_length() for number in range(256))
@@ -209,7 +214,6 @@ class MaskSum:
         # The first value is that of no leaf: a leaf's number is counted from 1.
         self._values = np.zeros((trees, leaves + 1))
         self._values[tree[is_leaf], before[is_leaf] + 1] = scale * forest.number[is_leaf]
-        self._offsets = np.arange(trees) * (leaves + 1)
         self._value_tuples = [tuple(values) for values in self._values.tolist()]
         self._one = np.ones(trees, dtype)
         self._one_integer = _as_integer(self._one)
@@ -231,6 +235,10 @@ class MaskSum:
             np.bitwise_and.at(masks[-1], tree[nodes][right], keeps[right])
             integers = [_as_integer(mask) for mask in masks[:-1]]
             self._columns.append(_Column(int(column), cuts.tolist(), cuts, masks, integers))
+        self._joint = list(_joined(self._columns))
+        self._pairs = _in_pairs(self._values)
+        looked_up = self._values if self._pairs is None else self._pairs
+        self._offsets = np.arange(len(looked_up)) * looked_up.shape[1]
 
     def row(self, row: Row) -> float:
         """Return the sum for one customer.
@@ -264,14 +272,66 @@ class MaskSum:
 
     def _sums(self, X: FloatArray) -> FloatArray:
         alive = np.tile(self._all, (len(X), 1))
-        for index, _, cuts, masks, _ in self._columns:
-            x = X[:, index]
-            number = cuts.searchsorted(x)
-            number[np.isnan(x)] = len(cuts) + 1
-            alive &= masks[number]
+        for columns, masks in self._joint:
+            number = _number(X, columns[0])
+            for column in columns[1:]:
+                number *= len(column.masks)
+                number += _number(X, column)
+            alive &= masks.take(number, axis=0)
         leaves = np.bitwise_count(alive ^ (alive - self._one))
-        sums: FloatArray = self._values.take(leaves + self._offsets).sum(axis=1) + self._baseline
+        values = self._values
+        if self._pairs is not None:
+            # Two trees are one look-up: the number of a pair of leaves fits a byte.
+            half = len(self._pairs)
+            pairs = leaves[:, :half] * np.uint8(values.shape[1])
+            pairs[:, : leaves.shape[1] - half] += leaves[:, half:]
+            leaves, values = pairs, self._pairs
+        sums: FloatArray = values.take(leaves + self._offsets).sum(axis=1) + self._baseline
         return sums
+
+
+def _joined(columns: Sequence[_Column]) -> Iterator[tuple[list[_Column], NDArray[Any]]]:
+    """Join columns of few thresholds: one look-up by the numbers of all answers for all of them."""
+    joint: list[_Column] = []
+    masks: NDArray[Any] = np.empty((0, 0))
+    for column in sorted(columns, key=lambda column: len(column.cuts)):
+        if joint and len(masks) * column.masks.nbytes <= _JOINT_BYTES:
+            joint.append(column)
+            masks = (masks[:, None] & column.masks).reshape(-1, masks.shape[1])
+            continue
+        if joint:
+            yield joint, masks
+        joint, masks = [column], column.masks
+    if joint:
+        yield joint, masks
+
+
+def _in_pairs(values: FloatArray) -> FloatArray | None:
+    """Return the sum of each pair of leaves of tree ``k`` and of tree ``k`` of the other half.
+
+    None: the number of a pair would not fit a byte. A tree without another one has the leaf 0
+    beside it, whose value is 0.
+    """
+    trees, leaves = values.shape
+    if leaves**2 > _BYTE:
+        return None
+    half = (trees + 1) // 2
+    other = np.zeros((half, leaves))
+    other[: trees - half] = values[half:]
+    pairs: FloatArray = (values[:half, :, None] + other[:, None, :]).reshape(half, -1)
+    return pairs
+
+
+def _number(X: FloatArray, column: _Column) -> NDArray[np.intp]:
+    """Return the row of the masks for each customer: how many thresholds the value is above."""
+    x = X[:, column.column]
+    number: NDArray[np.intp] = (
+        (x > column.cuts[0]).astype(np.intp)
+        if len(column.cuts) == 1
+        else column.cuts.searchsorted(x)
+    )
+    number[np.isnan(x)] = len(column.cuts) + 1
+    return number
 
 
 def _as_integer(masks: NDArray[Any]) -> int:

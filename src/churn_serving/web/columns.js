@@ -1,7 +1,7 @@
 /**
  * Which columns of a table make which field, and how people spell them: as training reads them.
  *
- * A test holds these tables equal to those of `churn_serving/learning/tables/layouts.py`, which is
+ * A test holds these tables equal to those of `churn_serving/features/layouts.py`, which is
  * not there where customers are scored.
  */
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from churn_serving.errors import DataError
 from churn_serving.features.columns import CATEGORIES
-from churn_serving.learning.tables.layouts import Choices, printable, quoted
+from churn_serving.features.layouts import Choices, printable, quoted
 from churn_serving.learning.tables.numbers import read_numbers
 from churn_serving.learning.tables.times import read_times
 

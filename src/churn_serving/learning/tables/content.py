@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeAlias
 import pyarrow as pa
 
 from churn_serving.errors import DataError
-from churn_serving.learning.tables.layouts import some_of
+from churn_serving.features.layouts import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

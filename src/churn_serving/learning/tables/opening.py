@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from churn_serving.errors import DataError
+from churn_serving.features.layouts import some_of
 from churn_serving.learning.tables.content import MAX_BYTES, PARQUET_NAMES
-from churn_serving.learning.tables.layouts import some_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

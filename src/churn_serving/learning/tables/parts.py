@@ -10,7 +10,7 @@ from churn_serving.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from churn_serving.learning.tables.layouts import Plan
+    from churn_serving.features.layouts import Plan
 
 __all__ = ["MAX_ROWS", "ArrowArray", "ArrowBatch", "Part", "Planner", "too_many_rows"]
 

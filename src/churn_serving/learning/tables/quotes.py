@@ -11,7 +11,7 @@ from churn_serving.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from churn_serving.learning.tables.delimited import Header
+    from churn_serving.features.header import Header
     from churn_serving.learning.tables.text import Text
 
 __all__ = ["lost_rows"]

@@ -10,10 +10,11 @@ from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from churn_serving.errors import DataError
+from churn_serving.features.header import find_header
+from churn_serving.features.layouts import plan_for
 from churn_serving.learning.tables import columnar
 from churn_serving.learning.tables.content import Content
-from churn_serving.learning.tables.delimited import find_header, read_rows
-from churn_serving.learning.tables.layouts import plan_for
+from churn_serving.learning.tables.delimited import read_rows
 from churn_serving.learning.tables.opening import (
     STANDARD_INPUT,
     Progress,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from churn_serving.learning.tables.layouts import Plan
+    from churn_serving.features.layouts import Plan
     from churn_serving.learning.tables.parts import Planner
 
 __all__ = ["Table", "read_table"]

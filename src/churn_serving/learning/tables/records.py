@@ -16,7 +16,7 @@ from churn_serving.learning.tables.typed import canonical
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from churn_serving.learning.tables.layouts import Plan, Role
+    from churn_serving.features.layouts import Plan, Role
     from churn_serving.learning.tables.parts import Planner
     from churn_serving.learning.tables.text import Text
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from churn_serving.errors import DataError
 
 if TYPE_CHECKING:
-    from churn_serving.learning.tables.layouts import Role
+    from churn_serving.features.layouts import Role
     from churn_serving.learning.tables.parts import ArrowArray
 
 __all__ = ["canonical"]

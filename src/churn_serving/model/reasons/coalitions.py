@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from churn_serving.features.columns import FEATURE_NAMES
-from churn_serving.features.rows import feature_matrix
 from churn_serving.model.reasons.players import PLAYER_OF_COLUMN, shapley_weights
 
 if TYPE_CHECKING:
@@ -21,8 +20,9 @@ if TYPE_CHECKING:
 
     from churn_serving.features.columns import FloatArray
     from churn_serving.features.rows import Row
+    from churn_serving.model.scoring import Scorer
 
-__all__ = ["TINY", "CoalitionImpacts", "clipped_log_odds"]
+__all__ = ["TINY", "ClippedScore", "CoalitionImpacts", "clipped_log_odds"]
 
 TINY: Final = 1e-6
 """A probability nearer to 0 or 1 is taken for this: the log-odds of exactly 0 are infinite."""
@@ -36,6 +36,21 @@ def clipped_log_odds(probabilities: FloatArray) -> FloatArray:
     p = np.clip(probabilities, TINY, 1 - TINY)
     log_odds: FloatArray = np.log(p / (1 - p))
     return log_odds
+
+
+class ClippedScore:
+    """The clipped log-odds of what a scorer says; a class, for a function within cannot be pickled.
+
+    Args:
+        scorer: Of the model.
+    """
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+
+    def __call__(self, X: FloatArray) -> FloatArray:
+        """Return the log-odds, shape ``(n,)``, of rows."""
+        return clipped_log_odds(self._scorer.score(X))
 
 
 class CoalitionImpacts:
@@ -66,7 +81,7 @@ class CoalitionImpacts:
 
     def row(self, row: Row) -> list[float]:
         """Return the impact of each field."""
-        impacts: list[float] = self.matrix(feature_matrix([row]))[0].tolist()
+        impacts: list[float] = self.matrix(np.array([row]))[0].tolist()
         return impacts
 
     def matrix(self, X: FloatArray) -> FloatArray:

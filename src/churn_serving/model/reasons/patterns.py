@@ -29,6 +29,9 @@ __all__ = ["Column", "PatternImpacts", "Patterns", "starts_of"]
 
 _LANES: Final = 16_384
 """Customers times units that are looked up at a time: they stay in the processor's caches."""
+_MANY: Final = 512
+"""For so many customers a look-up a unit is quicker than one for all units."""
+_AT_ONCE: Final = 2048
 
 
 class Column(NamedTuple):
@@ -137,10 +140,22 @@ class PatternImpacts:
 
     def matrix(self, X: FloatArray) -> FloatArray:
         """Return the impacts, shape ``(n, fields)``."""
-        impacts = np.empty((len(X), self._table.shape[1]))
-        rows = max(1, _LANES // len(self._start))
+        impacts = np.zeros((len(X), self._table.shape[1]))
+        many = len(X) >= _MANY
+        rows = _AT_ONCE if many else max(1, _LANES // len(self._start))
         for first in range(0, len(X), rows):
             part = slice(first, first + rows)
-            places = self._patterns.matrix(X[part]) + self._start
-            impacts[part] = self._table.take(places, axis=0).sum(axis=1)
+            patterns = self._patterns.matrix(X[part])
+            if many:
+                self._add(patterns, impacts[part])
+            else:
+                impacts[part] = self._table.take(patterns + self._start, axis=0).sum(axis=1)
         return impacts
+
+    def _add(self, patterns: NDArray[np.uint8], impacts: FloatArray) -> None:
+        """Add what the table says of these patterns, unit by unit: all of it stays in caches."""
+        table, found = self._table, np.empty_like(impacts)
+        for start, places in zip(self._start.tolist(), patterns.T.copy(), strict=True):
+            # A place that is clipped is none of this unit's: there is none.
+            table[start:].take(places, axis=0, out=found, mode="clip")
+            impacts += found

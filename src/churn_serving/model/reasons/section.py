@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, m
 
 from churn_serving.features.columns import COLUMN_NAMES, FEATURE_NAMES
 from churn_serving.model.portable import Linear, Members, Trees, float_array
-from churn_serving.model.reasons.coalitions import TINY, CoalitionImpacts, clipped_log_odds
+from churn_serving.model.reasons.coalitions import TINY, ClippedScore, CoalitionImpacts
 from churn_serving.model.reasons.linear import LinearImpacts
 from churn_serving.model.reasons.patterns import PatternImpacts
 from churn_serving.model.reasons.sentences import Sentences, choices_of
@@ -201,7 +201,7 @@ def log_odds_of(
     """Return what coalitions of a model are worth, and in which scale."""
     if is_additive(model) and isinstance(scorer, TreeScorer):
         return LOG_ODDS, scorer.sums
-    return CLIPPED, lambda X: clipped_log_odds(scorer.score(X))
+    return CLIPPED, ClippedScore(scorer)
 
 
 def _impacts(section: Section, arrays: Arrays, model: Members | Pickled, scorer: Scorer) -> Impacts:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from tests.system.chaos.scenarios.breaker import breaker
 from tests.system.chaos.scenarios.broken_files import broken_files
+from tests.system.chaos.scenarios.bulk_kills import bulk_kills
 from tests.system.chaos.scenarios.collector import collector
+from tests.system.chaos.scenarios.executor_kills import executor_kills
 from tests.system.chaos.scenarios.garbage import garbage
 from tests.system.chaos.scenarios.hang import hang
 from tests.system.chaos.scenarios.kill_supervisor import kill_supervisor
@@ -44,5 +46,7 @@ SCENARIOS: Final[Mapping[str, Callable[[Stage], Report]]] = {
         broken_files,
         collector,
         million,
+        bulk_kills,
+        executor_kills,
     )
 }

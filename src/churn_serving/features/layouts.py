@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from churn_serving.errors import DataError
-from churn_serving.features.columns import CATEGORIES
-from churn_serving.schema import Customer
+from churn_serving.fields import FIELDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +45,7 @@ class Choices:
     """The values of a column, as a table is expected to spell them, and what each means here.
 
     Attributes:
-        meanings: A flag means 0 or 1; a category is the place of its value in ``CATEGORIES``.
+        meanings: A flag means 0 or 1; a category is the place of its value in its field.
         synonyms: Further spellings, lower case, with the expected one.
     """
 
@@ -134,7 +133,7 @@ _PAYMENTS: Final = {
 
 def _category(field: str, raw: Mapping[str, str], *, spelled_raw: bool) -> Choices:
     """Return the choices of a category; a table may use the other kind's spellings, too."""
-    places = {value: place for place, value in enumerate(CATEGORIES[field])}
+    places = {value: place for place, value in enumerate(FIELDS[field].values)}
     if spelled_raw:
         others = {value.casefold(): spelling for spelling, value in raw.items()}
         return Choices({spelling: places[value] for spelling, value in raw.items()}, others)
@@ -188,19 +187,17 @@ _OWN_CATEGORIES: Final = {"contract_type": _CONTRACTS, "payment_method": _PAYMEN
 
 
 def _own_cells(name: str) -> type[int | float] | Choices:
-    kind = Customer.model_fields[name].annotation
-    if kind is int:
-        return int
-    if kind is float:
-        return float
-    if kind is bool:
+    kind = FIELDS[name].kind
+    if kind in {"whole", "number"}:
+        return int if kind == "whole" else float
+    if kind == "flag":
         return FLAG
     return _category(name, _OWN_CATEGORIES.get(name, {}), spelled_raw=False)
 
 
 OWN: Final = Layout(
     title="a table of the customer's fields",
-    fields={name: {name: _own_cells(name)} for name in Customer.model_fields},
+    fields={name: {name: _own_cells(name)} for name in FIELDS},
     label=("churn", FLAG),
 )
 
@@ -221,26 +218,31 @@ _SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
 """Other names of a column, best first; only one of a label's may be chosen from many."""
 
 
-def plan_for(names: Sequence[str], time: str | None = None) -> Plan:
+def plan_for(names: Sequence[str], time: str | None = None, *, labelled: bool = True) -> Plan:
     """Say what each column of a table is, by the kind of table that fits best.
+
+    Args:
+        names: Those of the table's columns.
+        time: The column that says when a row was true.
+        labelled: Whether the table says who left, as training needs it. If not, neither the label
+            nor anything else that only training looks at is planned.
 
     Raises:
         DataError: A column is missing, or stands there more than once.
     """
     layout, places = _best(names)
-    missing = [column for column in layout.columns if column not in places]
+    if not labelled:
+        places.pop(layout.label[0], None)
+    missing = [column for column in _wanted(layout, labelled) if column not in places]
     if missing:
-        raise DataError(_what_is_missing(layout, missing, names))
-    _refuse_twice(names, layout)
-    roles: dict[str, Role] = {}
-    for columns in layout.fields.values():
-        for column, cells in columns.items():
-            roles[column] = "category" if isinstance(cells, Choices) else "number"
-    roles[layout.label[0]] = "category"
+        raise DataError(_what_is_missing(layout, missing, names, labelled))
+    _refuse_twice(names, layout, labelled)
+    roles = _roles(layout)
     found = dict(places)
     words = _first_places(names)
-    if layout is RAW:
-        for extra in EXTRAS:
+    if labelled:
+        roles[layout.label[0]] = "category"
+        for extra in EXTRAS if layout is RAW else ():
             if (place := _place(extra, words)) is not None:
                 found[extra], roles[extra] = place, "category"
     if (place := _place(_ID, words)) is not None:
@@ -261,6 +263,15 @@ def plan_for(names: Sequence[str], time: str | None = None) -> Plan:
         id=_ID if _ID in found else None,
         time=None if time is None else _TIME,
     )
+
+
+def _roles(layout: Layout) -> dict[str, Role]:
+    """Return what the columns are read for that make the fields."""
+    return {
+        column: "category" if isinstance(cells, Choices) else "number"
+        for columns in layout.fields.values()
+        for column, cells in columns.items()
+    }
 
 
 def recognised(names: Sequence[str]) -> int:
@@ -316,16 +327,27 @@ def _normal(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _what_is_missing(layout: Layout, missing: Sequence[str], names: Sequence[str]) -> str:
+def _wanted(layout: Layout, labelled: bool) -> tuple[str, ...]:  # noqa: FBT001 - as plan_for has it
+    return layout.columns if labelled else layout.columns[:-1]
+
+
+def _what_is_missing(
+    layout: Layout,
+    missing: Sequence[str],
+    names: Sequence[str],
+    labelled: bool,  # noqa: FBT001 - as plan_for has it
+) -> str:
     shown = [_short(name) for name in names[:_SHOWN_NAMES]]
     more = f" and {len(names) - _SHOWN_NAMES} more" if len(names) > _SHOWN_NAMES else ""
     found = f"found {quoted(shown)}{more}." if names else "found none."
-    if len(missing) == len(layout.columns):
-        kinds = ", or ".join(f"{quoted(kind.columns)} ({kind.title})" for kind in LAYOUTS)
+    if len(missing) == len(_wanted(layout, labelled)):
+        kinds = ", or ".join(
+            f"{quoted(_wanted(kind, labelled))} ({kind.title})" for kind in LAYOUTS
+        )
         return f"No column is known: expected the columns {kinds}, {found}"
     return (
         f"Missing column{'s' if len(missing) > 1 else ''} {quoted(missing)}: expected the columns "
-        f"{quoted(layout.columns)} ({layout.title}), {found}"
+        f"{quoted(_wanted(layout, labelled))} ({layout.title}), {found}"
     )
 
 
@@ -335,13 +357,17 @@ def _short(name: str) -> str:
     return text if len(text) <= _SHOWN_NAMES else f"{text[:_SHOWN_NAMES]}…"
 
 
-def _refuse_twice(names: Sequence[str], layout: Layout) -> None:
+def _refuse_twice(
+    names: Sequence[str],
+    layout: Layout,
+    labelled: bool,  # noqa: FBT001 - as plan_for has it
+) -> None:
     """Refuse a table in which a name could mean two columns."""
     exact = Counter(name.strip() for name in names)
     for name, number in exact.items():
         if name and number > 1:
             raise DataError(f"Column '{_short(name)}' is there more than once.")
-    for column in (*layout.columns, _ID):
+    for column in (*_wanted(layout, labelled), _ID):
         words = _words(column)
         if column == layout.label[0]:  # the first of them is the label, the others say the same
             words = tuple(word for word in words if word in map(_normal, names))[:1]

@@ -1,0 +1,1 @@
+"""Scoring whole tables beside other ways to do it: ``make bench ARGS=bulk``."""

@@ -1,0 +1,160 @@
+"""CSV files, cut after whole rows: a line feed between quotes ends none.
+
+Every cell is read as text. ``bulk.columns`` says what it is; Arrow would guess from the first rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import IO, TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+
+from churn_serving.errors import DataError
+from churn_serving.features.header import Header, find_header
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from churn_serving.bulk.columns import ArrowBatch, ArrowSchema
+    from churn_serving.bulk.engine import Engine
+    from churn_serving.bulk.tables import Piece
+
+__all__ = ["look", "read"]
+
+PIECE_BYTES: Final = 32 << 20
+_BLOCK: Final = 4 << 20
+_SAMPLE: Final = 1 << 18
+_LONGEST: Final = 4 * PIECE_BYTES
+_MARK: Final = b"\xef\xbb\xbf"
+_LINE_FEED, _RETURN = 10, 13
+
+
+def look(file: IO[bytes]) -> tuple[str, ArrowSchema, Header, list[tuple[int, int, int, int]]]:
+    """Return a digest of the header, the columns, how it is written, and where it is cut.
+
+    Raises:
+        DataError: It has no header, or is no text in UTF-8.
+    """
+    sample = file.read(_SAMPLE)
+    if b"\0" in sample:
+        raise DataError("it is no text in UTF-8: it holds a NUL character.")
+    mark = len(_MARK) if sample.startswith(_MARK) else 0
+    if b"\n" not in sample and b"\r" in sample:
+        raise DataError("its lines end with carriage returns alone: convert it first.")
+    header = find_header(sample[mark:])
+    start = mark + header.size
+    digest = hashlib.sha256(sample[:start]).hexdigest()
+    schema = pa.schema([(name, pa.string()) for name in header.names])
+    file.seek(start)
+    return digest, schema, header, list(_cuts(file, start, header.quote.encode()))
+
+
+class _Odd:
+    """The lines that are no rows: their numbers, and what is wrong with each."""
+
+    def __init__(self, width: int) -> None:
+        self.rows: list[int] = []
+        self.problems: list[str] = []
+        self._width = width
+
+    def __call__(self, row: Any) -> str:  # noqa: ANN401 - Arrow ships no type information
+        self.rows.append(row.number)
+        self.problems.append(f"{row.actual_columns:,} cells: expected {self._width:,}")
+        return "skip"
+
+
+def read(piece: Piece, engine: Engine) -> Iterator[tuple[Any, ArrowBatch | None, list[str]]]:
+    """Read lines, some at a time; at the end those that have more or fewer cells than the header.
+
+    Raises:
+        ArrowException: It is no text in UTF-8.
+    """
+    header: Header = piece.file.detail
+    with piece.file.path.open("rb") as file:
+        file.seek(piece.first)
+        content = file.read(piece.end - piece.first)
+    odd = _Odd(len(header.names))
+    # By their places, for a header may have a name twice.
+    places = {name: str(header.names.index(name)) for name in engine.columns}
+    few = set(engine.texts)
+    kinds = {
+        place: pa.dictionary(pa.int32(), pa.string()) if name in few else pa.string()
+        for name, place in places.items()
+    }
+    reader = pyarrow.csv.open_csv(
+        pa.BufferReader(content),
+        read_options=pyarrow.csv.ReadOptions(
+            column_names=[str(place) for place in range(len(header.names))],
+            block_size=_BLOCK,
+            use_threads=False,  # only then are rows numbered
+        ),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=header.separator,
+            quote_char=header.quote,
+            newlines_in_values=True,
+            invalid_row_handler=odd,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=kinds, include_columns=list(kinds), strings_can_be_null=False
+        ),
+    )
+    done = 0
+    for batch in reader:
+        rows = _numbers(done, batch.num_rows, odd.rows) + piece.before
+        done += batch.num_rows
+        yield rows, batch.rename_columns(list(places)), []
+    if odd.rows:
+        yield np.array(odd.rows) + piece.before, None, odd.problems
+
+
+def _numbers(first: int, count: int, odd: list[int]) -> NDArray[np.intp]:
+    """Return the numbers of rows, from 1, given those of the lines between that are none."""
+    rows = np.arange(first, first + count)
+    if not odd:
+        return rows + 1
+    # So many rows come before each odd line.
+    before = np.array(odd) - 1 - np.arange(len(odd))
+    return rows + 1 + np.searchsorted(before, rows, side="right")
+
+
+def _cuts(file: IO[bytes], start: int, quote: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Cut after whole rows; count the rows, of which an empty line is none."""
+    first = place = start
+    before = rows = 0
+    inside, last, letter = False, start - 1, 0
+    while data := file.read(_BLOCK):
+        ends, inside = _ends(data, quote[0], inside=inside)
+        if len(ends):
+            letters = np.frombuffer(data, np.uint8)[ends - 1]
+            letters = np.where(ends > 0, letters, letter)
+            sizes = np.diff(ends + place, prepend=last) - (letters == _RETURN)
+            rows += int(np.count_nonzero(sizes > 1))
+            last = place + int(ends[-1])
+        place += len(data)
+        letter = data[-1]
+        if last + 1 - first >= PIECE_BYTES:
+            yield first, last + 1, before, rows
+            first, before, rows = last + 1, before + rows, 0
+        if place - first > _LONGEST:
+            raise DataError(
+                f"no row ends within {_LONGEST >> 20} MB: is a quote opened and never closed?"
+            )
+    if place > last + 1:
+        rows += 1  # the last line may lack its end
+    if place > first:
+        yield first, place, before, rows
+
+
+def _ends(data: bytes, quote: int, *, inside: bool) -> tuple[NDArray[np.intp], bool]:
+    """Return the places of the line feeds that end rows, and whether a quote is open at the end."""
+    letters = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(letters == _LINE_FEED)
+    quotes = np.flatnonzero(letters == quote)
+    if inside or len(quotes):
+        ends = ends[(np.searchsorted(quotes, ends) + inside) % 2 == 0]
+    return ends, bool((len(quotes) + inside) % 2)
