@@ -18,6 +18,7 @@ TARGET =
 SERVERS =
 SIGN_KEY =
 SKLEARN =
+BULK =
 
 export BENTOML_DO_NOT_TRACK ?= True
 COMMA := ,
@@ -32,6 +33,7 @@ DEV := $(VENV)/.installed-dev
 BOOSTERS := $(VENV)/.installed-boosters
 TEST := $(VENV)/.installed-test
 LOAD := $(VENV)/.installed-load
+SPARK := $(VENV)/.installed-spark
 BENCH := $(VENV)/.installed-bench
 # Bytecode is written for what is imported, when it is: to compile everything takes half of the time.
 PIP := $(BIN)/pip install --disable-pip-version-check --no-compile
@@ -43,6 +45,7 @@ PYTEST := $(BIN)/pytest
 # The Bento that `make bento` built last.
 BENTO := build/bento.tag
 WITH_SKLEARN := $(if $(filter-out 0,$(SKLEARN)),--sklearn)
+WITH := $(strip $(WITH_SKLEARN) $(if $(filter-out 0,$(BULK)),--bulk))
 ifneq ($(WITH_SKLEARN),)
 # The Bento is tried before it is in the image. Whoever runs the image still has to allow it.
 export CHURN_ALLOW_PICKLE := true
@@ -69,7 +72,7 @@ serve: $(STAMP) ## Train if the store has no model, then serve on PORT (HOST=0.0
 train: $(STAMP) ## Train on the public Telco data, or ARGS='--data FILE'; register the model (SIGN_KEY=FILE signs it)
 	@$(BIN)/python train_and_save.py $(if $(SIGN_KEY),--sign-key '$(SIGN_KEY)') $(ARGS)
 
-score: $(STAMP) ## Score a whole table: ARGS='customers.parquet --output scores' (ARGS=--help says more)
+score: $(STAMP) $(if $(findstring --engine spark,$(subst =, ,$(ARGS))),$(SPARK)) ## Score a whole table: ARGS='customers.parquet --output scores' (ARGS=--help says more)
 	@$(TRAIN_IF_MISSING)
 	@$(BIN)/churn score $(ARGS)
 
@@ -97,7 +100,7 @@ test: lint $(LOAD) ## Check style and types, then run the tests that need no ser
 	$(SAY) 'Testing'
 	@$(PYTEST) tests/package tests/service $(ARGS)
 
-test-system: $(TEST) $(LOAD) $(BENCH) ## Run the tests with servers, proxies, Prometheus, chaos and load
+test-system: $(TEST) $(LOAD) $(BENCH) $(SPARK) ## Run the tests with servers, proxies, Prometheus, Spark, chaos and load
 	$(SAY) 'Testing the system'
 	@$(PYTEST) tests/system $(ARGS)
 
@@ -115,14 +118,14 @@ bento: $(STAMP) ## Build the Bento of the champion or else the latest model (or 
 	@$(TRAIN_IF_MISSING)
 	@$(BIN)/python deploy/bento.py --write-tag $(BENTO)
 
-image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah; SKLEARN=1: for a pickle)
-	@$(BIN)/python -m deploy.container.image build --bento "$$(cat $(BENTO))" $(WITH_SKLEARN)
+image: bento ## Build the container image of that Bento (ENGINE=docker, podman or buildah; SKLEARN=1: for a pickle; BULK=1: for whole tables)
+	@$(BIN)/python -m deploy.container.image build --bento "$$(cat $(BENTO))" $(WITH)
 
 image-bentoml: bento ## The same with bentoml containerize: more than twice the size
 	@$(BIN)/python -m deploy.container.image containerize --bento "$$(cat $(BENTO))"
 
 image-test: image $(DEV) ## Run the image hardened, and check what it does
-	@$(BIN)/python -m deploy.container.image test $(WITH_SKLEARN)
+	@$(BIN)/python -m deploy.container.image test $(WITH)
 
 dashboard: $(STAMP) ## Write Grafana's dashboard anew from deploy/grafana
 	@$(BIN)/python -m deploy.grafana.dashboard
@@ -133,10 +136,10 @@ load: $(LOAD) ## Put load on a service with Locust: TARGET=URL, or one that is s
 	@$(if $(TARGET),,$(TRAIN_IF_MISSING))
 	@$(BIN)/python -m bench.load --port $(PORT) $(if $(TARGET),--host $(TARGET)) $(ARGS)
 
-bench: $(BENCH) ## Measure beside other servers (SERVERS="ours triton", or all; ARGS=--help lists what it can do)
+bench: $(BENCH) $(if $(filter spark,$(ARGS)),$(SPARK)) ## Measure beside other servers (SERVERS="ours triton", or all; ARGS=--help lists what it can do)
 	@$(BIN)/python -m bench $(SERVERS) $(ARGS)
 
-chaos: $(TEST) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
+chaos: $(TEST) $(SPARK) ## Break a real server on purpose and see what comes back (ARGS=--help lists what)
 	@$(BIN)/python -m tests.system.chaos $(ARGS)
 
 rollout: $(TEST) ## Replace a generation by the next behind HAProxy, under load, and count failures
@@ -159,7 +162,7 @@ $(STAMP): $(BASE:%=requirements/%.txt) requirements/data.txt pyproject.toml
 
 $(DEV): $(STAMP)
 $(BOOSTERS): $(STAMP)
-$(TEST) $(LOAD) $(BENCH): $(DEV)
+$(TEST) $(LOAD) $(BENCH) $(SPARK): $(DEV)
 # Models of theirs are registered in tests.
 $(TEST): $(BOOSTERS)
 $(VENV)/.installed-%: requirements/%.txt

@@ -32,11 +32,25 @@ READY_SECONDS = 60
 STOP_SECONDS = 45
 REST_SECONDS = 2
 MAX_BYTES = 255_000_000
-MAX_BYTES_WITH_SKLEARN = 395_000_000
+BYTES_OF_SKLEARN = 140_000_000
+BYTES_OF_ARROW = 170_000_000
 MAX_REST_MB = 200
 SKLEARN = ("joblib", "scipy", "sklearn", "threadpoolctl")
+OTHERS = ("pandas", "pyarrow")
 # Ours are on this machine: no proxy leads there.
 open_url = build_opener(ProxyHandler({})).open
+
+CUSTOMER = {
+    "customer_id": "1",
+    "tenure_months": "5",
+    "monthly_charges": "89.5",
+    "total_charges": "447.5",
+    "num_products": "2",
+    "has_phone_service": "true",
+    "has_internet": "true",
+    "contract_type": "month-to-month",
+    "payment_method": "electronic",
+}
 
 # Run inside, where only the standard library is sure to be there.
 MEASURE = """
@@ -61,12 +75,13 @@ FIND = "import importlib.util, sys; print(*filter(importlib.util.find_spec, sys.
 CACHED = "import importlib.util, sys; print(importlib.util.cache_from_source(sys.argv[1]))"
 
 
-def test(engine: str, *, sklearn: bool) -> None:
+def test(engine: str, *, sklearn: bool, bulk: bool) -> None:
     """Run the image as a cluster would, and check what it does.
 
     Args:
         engine: What runs it.
         sklearn: Whether it was built to run pickled models, too.
+        bulk: Whether it was built to score whole tables, too.
 
     Raises:
         ImageError: It is not as it should be.
@@ -99,13 +114,15 @@ def test(engine: str, *, sklearn: bool) -> None:
         f"{size / 1e6:.0f} MB, ready in {ready:.1f} s; at rest the supervisor takes "
         f"{rest['supervisor']:.0f} MB and the worker {rest['worker']:.0f} MB (PSS)"
     )
-    largest = MAX_BYTES_WITH_SKLEARN if sklearn else MAX_BYTES
+    largest = MAX_BYTES + sklearn * BYTES_OF_SKLEARN + bulk * BYTES_OF_ARROW
     _require(size <= largest, f"it is larger than {largest / 1e6:.0f} MB")
     if not sklearn:
         _require(memory <= MAX_REST_MB, f"at rest it takes more than {MAX_REST_MB} MB")
-        mapped = {*SKLEARN, "pandas"} & set(rest["mapped"])
+        mapped = {*SKLEARN, *OTHERS} & set(rest["mapped"])
         _require(not mapped, f"it has {mapped} in memory")
-    _check_libraries(engine, sklearn=sklearn)
+    _check_libraries(engine, {*(SKLEARN if sklearn else ()), *(("pyarrow",) if bulk else ())})
+    if bulk:
+        _check_that_a_table_is_scored(engine)
     _check_that_no_code_can_be_written(engine)
     _check_that_a_patch_takes_effect(engine)
     _check_that_a_foreign_key_stops_it(engine)
@@ -148,10 +165,34 @@ def _check_configuration(engine: str, container: str) -> None:
     _require(succeeds([engine, "exec", container, *health["Test"][1:]]), "its health check fails")
 
 
-def _check_libraries(engine: str, *, sklearn: bool) -> None:
-    found = set(_inside(engine, "-c", FIND, *SKLEARN, "pandas").split())
-    wanted = set(SKLEARN) if sklearn else set()
-    _require(found == wanted, f"of what trains a model it has {found or 'nothing'}")
+def _check_libraries(engine: str, wanted: set[str]) -> None:
+    found = set(_inside(engine, "-c", FIND, *SKLEARN, *OTHERS).split())
+    _require(found == wanted, f"of what it could do without it has {found or 'nothing'}")
+
+
+def _check_that_a_table_is_scored(engine: str) -> None:
+    """Run what the nightly job runs: the table is only read, one folder is written."""
+    with tempfile.TemporaryDirectory() as folder:
+        table, scores = Path(folder, "customers"), Path(folder, "scores")
+        table.mkdir()
+        scores.mkdir(mode=0o777)
+        scores.chmod(0o777)
+        Path(folder).chmod(0o755)
+        (table / "customers.csv").write_text(
+            ",".join(CUSTOMER) + "\n" + ",".join(CUSTOMER.values())
+        )
+        (table / "customers.csv").chmod(0o644)
+        table.chmod(0o755)
+        printed = output(
+            [
+                *(engine, "run", "--rm", *HARDENED, "--network=none", "--entrypoint=churn"),
+                *(f"--volume={table}:/customers:ro", f"--volume={scores}:/scores", IMAGE),
+                *("score", "/customers", "--output=/scores/runs", "--workers=2", "--json"),
+            ]
+        )
+        rows = json.loads(printed)["rows"]
+        _require(rows == {"in": 1, "scored": 1, "rejected": 0}, f"of one customer it made {rows}")
+        _require(bool(list(scores.glob("runs/run=*/_SUCCESS"))), "its run is not complete")
 
 
 def _check_that_no_code_can_be_written(engine: str) -> None:

@@ -26,19 +26,21 @@ ROOT = HERE.parents[1]
 CONTEXT = ROOT / "build" / "image"
 
 
-def build(engine: str, bento: bentoml.Bento, *, sklearn: bool = False) -> None:
+def build(engine: str, bento: bentoml.Bento, *, sklearn: bool = False, bulk: bool = False) -> None:
     """Build the slim image of a Bento; the last good one stays until this one is complete.
 
     Args:
         engine: What builds it.
         bento: What it serves.
         sklearn: Whether it can serve a pickled model, too.
+        bulk: Whether it can score whole tables, too.
     """
     shutil.rmtree(CONTEXT, ignore_errors=True)
     CONTEXT.mkdir(parents=True)
     bento.export(str(CONTEXT / "bento"), output_format="folder")
     shutil.copy(HERE / "serve_once.py", CONTEXT)
-    shutil.copy(ROOT / "requirements" / "sklearn.txt", CONTEXT)
+    for name in ("bulk", "sklearn"):
+        shutil.copy(ROOT / "requirements" / f"{name}.txt", CONTEXT)
     arguments = {
         "VERSION": __version__,
         "REVISION": bento.info.labels.get("git_commit", "unknown"),
@@ -46,6 +48,8 @@ def build(engine: str, bento: bentoml.Bento, *, sklearn: bool = False) -> None:
     }
     if sklearn:
         arguments["SKLEARN"] = "1"
+    if bulk:
+        arguments["BULK"] = "1"
     command = [engine, "build", "--file", str(HERE / "Containerfile")]
     if engine != "docker":
         # Else HEALTHCHECK is left out.
@@ -72,18 +76,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sklearn", action="store_true", help="with scikit-learn, which runs pickled models"
     )
+    parser.add_argument(
+        "--bulk", action="store_true", help="with Arrow, which reads and writes whole tables"
+    )
     options = parser.parse_args(arguments)
     try:
         engine = find_engine()
         if options.what == "test":
             say(f"Testing the image with {engine}")
-            test(engine, sklearn=options.sklearn)
+            test(engine, sklearn=options.sklearn, bulk=options.bulk)
             run_tests_inside(engine)
             return 0
         bento = bentoml.get(options.bento)
         say(f"Building the image of {bento.tag} with {engine}")
         if options.what == "build":
-            build(engine, bento, sklearn=options.sklearn)
+            build(engine, bento, sklearn=options.sklearn, bulk=options.bulk)
         else:
             containerize(engine, bento)
     except (ImageError, bentoml.exceptions.NotFound) as error:

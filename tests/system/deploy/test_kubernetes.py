@@ -11,10 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import click
 import pytest
 import yaml
 from kubernetes_validate import validate  # type: ignore[import-untyped]  # ships no types
 
+from churn_serving.cli.score import TOO_MANY_REJECTED, score_command
 from churn_serving.http.api import ENDPOINTS
 from churn_serving.http.pages import METRICS
 from churn_serving.model.policy import Policy, read_policy
@@ -34,6 +36,7 @@ CANARY: Final = "overlays/canary"
 API_KEYS: Final = "components/api-keys"
 SIGNED_MODEL: Final = "components/signed-model"
 POLICY: Final = "components/policy"
+NIGHTLY: Final = "components/nightly"
 RENDERED: Final = ("base", PRODUCTION, CANARY)
 README: Final = (KUBERNETES / "README.md").read_text()
 PROMQL: Final = re.findall(r"^ *```promql\n(.*?)^ *```", README, re.MULTILINE | re.DOTALL)
@@ -114,6 +117,12 @@ def pod_of(deployment: Manifest) -> Manifest:
     return pod
 
 
+def nightly_of(manifests: tuple[Manifest, ...]) -> Manifest:
+    """Return the job that scores the whole base, in the form of a Deployment's ``spec``."""
+    spec: Manifest = the(manifests, "CronJob", f"{NAME}-nightly")["spec"]["jobTemplate"]
+    return spec
+
+
 def container_of(deployment: Manifest) -> Manifest:
     (container,) = pod_of(deployment)["containers"]
     assert isinstance(container, dict)
@@ -143,7 +152,7 @@ def with_components(folder: Path) -> tuple[Manifest, ...]:
     up = "../" * len(folder.resolve().parts[1:])
     overlay, *components = (
         f"{up}{(KUBERNETES / path).relative_to('/')}"
-        for path in (CANARY, API_KEYS, SIGNED_MODEL, POLICY)
+        for path in (CANARY, NIGHTLY, API_KEYS, SIGNED_MODEL, POLICY)
     )
     # As each overlay does; a generated ConfigMap is found only by what is in its namespace.
     text = yaml.safe_dump({"namespace": NAME, "resources": [overlay], "components": components})
@@ -186,8 +195,9 @@ def test_every_manifest_fits_the_strict_schema_of_its_kind(overlay: str, version
 
 
 def test_manifests_with_components_fit_their_schemas_too(tmp_path: Path) -> None:
-    for deployment in of_kind(with_components(tmp_path), "Deployment"):
-        validate(deployment, VERSIONS[0], strict=True)
+    for manifest in with_components(tmp_path):
+        if (manifest["apiVersion"], manifest["kind"]) not in CUSTOM:
+            validate(manifest, VERSIONS[0], strict=True)
 
 
 @pytest.mark.parametrize("overlay", RENDERED)
@@ -349,6 +359,68 @@ def test_the_policy_is_read_from_where_it_is_mounted_and_a_new_one_rolls_out(
         # A policy that is not there must not mean that the defaults decide.
         assert not volume["configMap"].get("optional", False)
     assert read_policy(KUBERNETES / POLICY / file.name) == Policy()
+
+
+def test_the_nightly_run_has_the_policy_and_the_key_of_the_service(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path)
+    nightly, service = nightly_of(manifests), the(manifests, "Deployment")
+    variables = {entry["name"]: entry["value"] for entry in container_of(nightly)["env"]}
+    assert variables.keys() == {"CHURN_POLICY_FILE", "CHURN_MODEL_PUBLIC_KEY_FILE"}
+    assert variables.items() <= environment(manifests, service).items()
+    for name in ("policy", "model-key"):
+        assert _named(name, pod_of(nightly)["volumes"]) == _named(name, pod_of(service)["volumes"])
+        mounts = (container_of(each)["volumeMounts"] for each in (nightly, service))
+        assert len({str(_named(name, each)) for each in mounts}) == 1
+
+
+def _named(name: str, entries: list[Manifest]) -> Manifest:
+    (entry,) = (entry for entry in entries if entry["name"] == name)
+    return entry
+
+
+def test_the_nightly_run_is_as_restricted_as_the_service(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path)
+    nightly, service = nightly_of(manifests), the(manifests, "Deployment")
+    pod, container = pod_of(nightly), container_of(nightly)
+    own = {"fsGroupChangePolicy": "OnRootMismatch"}
+    assert pod["securityContext"] == pod_of(service)["securityContext"] | own
+    assert container["securityContext"] == container_of(service)["securityContext"]
+    assert pod["automountServiceAccountToken"] is pod["enableServiceLinks"] is False
+    writable = {m["name"] for m in container["volumeMounts"] if not m.get("readOnly")}
+    assert writable == {"tmp", "scores"}
+    assert container["resources"]["requests"] == container["resources"]["limits"]
+    policy = the(manifests, "NetworkPolicy", f"{NAME}-nightly")["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert not policy.keys() & {"ingress", "egress"}
+    # Nobody's traffic goes to it, and no one's disruption budget counts it.
+    labels = nightly["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert labels[NAME_LABEL] != NAME
+
+
+def test_the_nightly_run_is_a_command_of_ours_and_two_never_run_at_once(tmp_path: Path) -> None:
+    manifests = with_components(tmp_path)
+    container = container_of(nightly_of(manifests))
+    assert container["command"] == ["churn", "score"]
+    context = score_command.make_context("score", list(container["args"]), resilient_parsing=False)
+    options = context.params
+    mounts = {mount["name"]: Path(mount["mountPath"]) for mount in container["volumeMounts"]}
+    assert Path(options["table"]) == mounts["customers"]
+    # A new volume's own folder lost+found is not of a run.
+    assert options["output"].parent == mounts["scores"]
+    assert str(options["workers"]) == container["resources"]["limits"]["cpu"]
+    spec = the(manifests, "CronJob", f"{NAME}-nightly")["spec"]
+    assert spec["concurrencyPolicy"] == "Forbid"
+    assert min(spec["successfulJobsHistoryLimit"], spec["failedJobsHistoryLimit"]) >= 7
+    rules = spec["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+    hopeless = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"]
+    assert hopeless == [[click.UsageError.exit_code, TOO_MANY_REJECTED]]
+    (claim,) = of_kind(manifests, "PersistentVolumeClaim")
+    volume = _named("scores", pod_of(nightly_of(manifests))["volumes"])
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    image, _, tag = container["image"].rpartition(":")
+    assert image == container_of(the(manifests, "Deployment"))["image"].rpartition(":")[0]
+    assert tag.endswith("-bulk")
 
 
 def _comment(component: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 PROJECT: Final = Path(__file__).parents[3]
 HERE: Final = "127.0.0.1"
-COMMAND_LINE: Final = ("TARGET", "SERVERS", "SIGN_KEY", "SKLEARN")
+COMMAND_LINE: Final = ("TARGET", "SERVERS", "SIGN_KEY", "SKLEARN", "BULK")
 
 
 def make(*arguments: str, **env: str) -> list[str]:
@@ -137,6 +137,15 @@ def test_a_model_is_signed_with_the_key_that_is_given() -> None:
         "train", "SIGN_KEY=my key.pem", "ARGS=--seed 1"
     )
     assert "--sign-key" not in commands("train", SIGN_KEY="from-the-environment")
+
+
+@pytest.mark.parametrize(
+    ("given", "holds"), [((), False), (("BULK=0",), False), (("BULK=1", "SKLEARN=1"), True)]
+)
+def test_the_image_holds_arrow_only_on_demand(given: tuple[str, ...], holds: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    run = commands("image-test", *given)
+    steps = re.findall(r"container\.image (\w+).*?(--bulk)?$", run, re.MULTILINE)
+    assert steps == [(step, "--bulk" * holds) for step in ("build", "test")]
 
 
 @pytest.mark.parametrize(
