@@ -18,11 +18,12 @@ CHAIN: Final = ("runtime", "sklearn", "train", "build", "dev")
 BELOW: Final = {
     **{name: CHAIN[:number] for number, name in enumerate(CHAIN)},
     "bulk": ("runtime",),
+    "spark": (*CHAIN, "bulk"),
     "boosters": ("runtime", "sklearn", "train"),
     **dict.fromkeys(("test", "load", "bench"), CHAIN),
 }
 # Those that are extras of the package; the others but the first are groups.
-EXTRAS: Final = ("sklearn", "train", "bulk", "boosters")
+EXTRAS: Final = ("sklearn", "train", "bulk", "spark", "boosters")
 # The bench's servers have locks of their own, with our versions of what the model is made of.
 SERVERS: Final = sorted(HERE.parent.glob("bench*/*/*/requirements.in"))
 MADE_OF: Final = ("runtime", "sklearn", "train")

@@ -10,10 +10,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from churn_serving import __version__
-from churn_serving.bulk.crew import do_all
+from churn_serving.bulk import crew
 from churn_serving.bulk.delimited import PIECE_BYTES
 from churn_serving.bulk.identities import count_repeated
 from churn_serving.bulk.ranking import write_best
@@ -25,12 +25,16 @@ from churn_serving.errors import DataError
 from churn_serving.model.policy import ACTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from churn_serving.bulk.engine import Engine, Wanted
-    from churn_serving.bulk.tables import Table
+    from churn_serving.bulk.tables import Piece, Table
     from churn_serving.model.artifact import RegisteredModel
+
+    DoAll: TypeAlias = Callable[
+        [Work, Sequence[Piece], int, Callable[[int], None]], Iterable[dict[str, Any]]
+    ]
 
 __all__ = ["Finding", "Job", "Result", "Sample", "score", "try_out"]
 
@@ -113,7 +117,14 @@ class Sample:
     findings: list[Finding]
 
 
-def score(job: Job, *, workers: int, max_reject_rate: float, told: Callable[[int], None]) -> Result:
+def score(
+    job: Job,
+    *,
+    workers: int,
+    max_reject_rate: float,
+    told: Callable[[int], None],
+    do_all: DoAll = crew.do_all,
+) -> Result:
     """Score the table of a job, or what is left of it.
 
     Args:
@@ -121,6 +132,7 @@ def score(job: Job, *, workers: int, max_reject_rate: float, told: Callable[[int
         workers: By so many processes.
         max_reject_rate: A run with a larger share of refused rows is not complete.
         told: Told how many rows more are done.
+        do_all: Who does the pieces: processes of this machine, or executors of Spark.
 
     Raises:
         DataError: The table or the output cannot be used; the text says why. What is done stays.

@@ -154,9 +154,10 @@ class Run:
 def scratch_of(path: Path) -> Path:
     """Return where a file is written before it has its name.
 
-    Of a process that a killed run has left over, it is another place.
+    Of a process that a killed run has left over, it is another place; likewise of one on another
+    machine, to which Spark gives a piece when this one seems lost.
     """
-    return path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+    return path.with_name(f"{path.name}.{os.uname().nodename}-{os.getpid()}{_TEMPORARY}")
 
 
 def give_name(path: Path) -> int:

@@ -95,6 +95,21 @@ def _names(
     help="So many processes.  [default: one for each CPU]",
 )
 @click.option(
+    "--engine",
+    type=click.Choice(["local", "spark"]),
+    default="local",
+    show_default=True,
+    help="What shares the work: processes of this machine, or executors of Spark, which must see "
+    "the table and the output under the same paths.",
+)
+@click.option(
+    "--master",
+    default="local[*]",
+    show_default=True,
+    metavar="URL",
+    help="Of the Spark cluster, as spark-submit has it.",
+)
+@click.option(
     "--max-reject-rate",
     type=click.FloatRange(0, 1),
     default=0.01,

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from churn_serving.bulk import crew
 from churn_serving.bulk.engine import Wanted, make_engine
 from churn_serving.bulk.local import Job, Result, score, try_out
 from churn_serving.bulk.tables import Table, open_table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from churn_serving.bulk.engine import Engine
+    from churn_serving.bulk.local import DoAll
 
 __all__ = ["Order", "score_table"]
 
@@ -49,6 +51,8 @@ class Order:
     top: int
     journal: bool
     workers: int | None
+    engine: str
+    master: str
     max_reject_rate: float
     dry_run: bool
     public_key: Path | None
@@ -83,15 +87,16 @@ def score_table(order: Order) -> int:
         engine=engine,
         wanted=wanted,
         model=artifact,
-        output=order.output,
+        output=order.output.absolute(),  # the folder of an executor is another one
         top=order.top,
     )
-    with _progress(found.rows) as told:
+    with _doing(order) as do_all, _progress(found.rows) as told:
         result = score(
             job,
             workers=order.workers or available_cpus(),
             max_reject_rate=order.max_reject_rate,
             told=told,
+            do_all=do_all,
         )
     if order.as_json:
         say_json({"folder": str(result.folder), "complete": result.is_complete, **result.manifest})
@@ -104,6 +109,18 @@ def score_table(order: Order) -> int:
         f"run is not complete; {result.folder / 'rejected'} says why"
     )
     return TOO_MANY_REJECTED
+
+
+@contextmanager
+def _doing(order: Order) -> Iterator[DoAll]:
+    """Yield who does the pieces of the table."""
+    if order.engine == "local":
+        yield crew.do_all
+        return
+    from churn_serving.bulk.executors import connected  # noqa: PLC0415 - only who has Spark
+
+    with connected(order.master) as executors:
+        yield executors.do_all
 
 
 def _require_apart(order: Order) -> None:

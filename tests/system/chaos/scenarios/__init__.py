@@ -8,6 +8,7 @@ from tests.system.chaos.scenarios.breaker import breaker
 from tests.system.chaos.scenarios.broken_files import broken_files
 from tests.system.chaos.scenarios.bulk_kills import bulk_kills
 from tests.system.chaos.scenarios.collector import collector
+from tests.system.chaos.scenarios.executor_kills import executor_kills
 from tests.system.chaos.scenarios.garbage import garbage
 from tests.system.chaos.scenarios.hang import hang
 from tests.system.chaos.scenarios.kill_supervisor import kill_supervisor
@@ -46,5 +47,6 @@ SCENARIOS: Final[Mapping[str, Callable[[Stage], Report]]] = {
         collector,
         million,
         bulk_kills,
+        executor_kills,
     )
 }
