@@ -34,6 +34,7 @@ from bench.tables import Table, markdown, print_tables
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+SPARK: Final = "spark"
 ROWS: Final = 2_000_000
 ROUNDS: Final = 3
 FAILED: Final = 1
@@ -48,6 +49,11 @@ console = Console(width=None if sys.stdout.isatty() else 180)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if arguments and arguments[0] == SPARK:
+        # Imported late: whoever measures one machine need not have it.
+        from bench.bulk.spark import main as spark  # noqa: PLC0415
+
+        return spark(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-bulk-", dir=options.scratch) as folder:

@@ -30,7 +30,7 @@ from churn_serving.model.policy import Policy
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["WAYS", "prepare"]
+__all__ = ["WAYS", "estimator_of", "make_job", "name_of", "prepare"]
 
 FILES: Final = 8
 _ROW_GROUP: Final = 125_000
@@ -59,12 +59,18 @@ def prepare(folder: Path, rows: int, models: list[str]) -> None:
             row_group_size=_ROW_GROUP,
         )
     for kind in models:
-        registered = register(kind, _name(kind))
+        registered = register(kind, name_of(kind))
         assert registered is not None  # noqa: S101 - both kinds can be compiled
-        joblib.dump(registered[1].whole, folder / f"{_name(kind)}-{_ESTIMATOR}")
+        joblib.dump(registered[1].whole, estimator_of(folder, kind))
 
 
-def _name(kind: str) -> str:
+def estimator_of(folder: Path, kind: str) -> Path:
+    """Return the file of scikit-learn's pipeline."""
+    return folder / f"{name_of(kind)}-{_ESTIMATOR}"
+
+
+def name_of(kind: str) -> str:
+    """Return the name of a kind of model in the store."""
     return kind.replace("_", "-")
 
 
@@ -80,8 +86,9 @@ def _fields(X: Any) -> dict[str, Any]:  # noqa: ANN401 - a feature matrix
     return made
 
 
-def _job(folder: Path, kind: str, reasons: int) -> Job:
-    artifact = load_artifact(_name(kind))
+def make_job(folder: Path, kind: str, reasons: int) -> Job:
+    """Return the work that the table is for a kind of model."""
+    artifact = load_artifact(name_of(kind))
     table = open_table(str(folder / "table"))
     wanted = Wanted(reasons=reasons)
     engine = make_engine(artifact, Policy(), table.schema, wanted)
@@ -91,7 +98,7 @@ def _job(folder: Path, kind: str, reasons: int) -> Job:
 
 def _moved(folder: Path, kind: str) -> Callable[[], int]:
     """Read the columns and write the result, and do nothing in between."""
-    job = _job(folder, kind, 0)
+    job = make_job(folder, kind, 0)
     # What is written is a real result, always the same one: made-up figures would cost less.
     first: Any = next(batches(job.table.pieces[0], job.engine)).content
     made = job.engine.score(first).scored
@@ -116,7 +123,7 @@ def _moved(folder: Path, kind: str) -> Callable[[], int]:
 
 def _ours(folder: Path, kind: str, reasons: int = 0) -> Callable[[], int]:
     """Score with this project in this process, all that a worker does."""
-    job = _job(folder, kind, reasons)
+    job = make_job(folder, kind, reasons)
     # Arrow imports pandas at its first array, where it is installed: that is no part of a row.
     job.engine.score(next(batches(job.table.pieces[0], job.engine)).content)
 
@@ -133,7 +140,7 @@ def _sklearn(folder: Path, kind: str) -> Callable[[], int]:
     import joblib  # noqa: PLC0415 - our own ways need it not
     import pandas as pd  # noqa: PLC0415 - likewise
 
-    estimator = joblib.load(folder / f"{_name(kind)}-{_ESTIMATOR}")
+    estimator = joblib.load(estimator_of(folder, kind))
 
     def work() -> int:
         rows = 0
@@ -157,7 +164,7 @@ def _sklearn(folder: Path, kind: str) -> Callable[[], int]:
 
 def _processes(folder: Path, kind: str, workers: int) -> dict[str, float]:
     """Score with so many processes; the time from the first batch on, when all have started."""
-    job = _job(folder, kind, 0)
+    job = make_job(folder, kind, 0)
     first: tuple[float, int] | None = None
     done = 0
 
