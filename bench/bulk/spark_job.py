@@ -22,11 +22,33 @@ from churn_serving.bulk.executors import connected
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pyspark.sql import DataFrame
+
 __all__ = ["HOW"]
 
 
 def data_frame(model: str, folder: Path, cores: int, _: ExitStack) -> Callable[[], None]:
-    """Score a DataFrame and write the results."""
+    """Score a DataFrame and write the results, all of them."""
+    customers, results = _scored(model, folder, cores)
+    rows = customers.count()
+
+    def run() -> None:
+        spark.write(results, str(folder / "scores-of-spark"), rows=rows)
+
+    return run
+
+
+def probability(model: str, folder: Path, cores: int, _: ExitStack) -> Callable[[], None]:
+    """Score a DataFrame and write of the results what MLflow returns."""
+    results = _scored(model, folder, cores)[1].select("customer_id", "churn_probability")
+
+    def run() -> None:
+        results.write.mode("overwrite").parquet(str(folder / "probabilities-of-spark"))
+
+    return run
+
+
+def _scored(model: str, folder: Path, cores: int) -> tuple[DataFrame, DataFrame]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*pandas", FutureWarning)
         from pyspark.sql import SparkSession  # noqa: PLC0415 - see churn_serving.bulk.executors
@@ -40,13 +62,7 @@ def data_frame(model: str, folder: Path, cores: int, _: ExitStack) -> Callable[[
         .getOrCreate()
     )
     customers = session.read.parquet(str(folder / "table"))
-    results = spark.score(customers, name_of(model))
-    rows = customers.count()
-
-    def run() -> None:
-        spark.write(results, str(folder / "scores-of-spark"), rows=rows)
-
-    return run
+    return customers, spark.score(customers, name_of(model))
 
 
 def command(model: str, folder: Path, cores: int, stack: ExitStack) -> Callable[[], None]:
@@ -68,7 +84,7 @@ def command(model: str, folder: Path, cores: int, stack: ExitStack) -> Callable[
     return run
 
 
-HOW: Final = {"data-frame": data_frame, "command": command}
+HOW: Final = {"probability": probability, "data-frame": data_frame, "command": command}
 
 
 def main(how: str, model: str, folder: str, cores: str, rounds: str) -> None:
