@@ -180,6 +180,7 @@ def _placed(refused: ArrowBatch, piece: Piece, rows: NDArray[np.intp]) -> ArrowB
 def _require_all(piece: Piece, read: int) -> None:
     if read != piece.rows:
         raise DataError(
-            f"{piece.file.name} does not add up: from row {piece.before + 1:,} on, "
-            f"{piece.rows:,} rows were counted and {read:,} read."
+            f"In {piece.file.name}, after row {piece.before:,}, a quote stands where none "
+            f"belongs: {piece.rows:,} rows were counted and {read:,} read. Mend it, and run the "
+            "command again."
         )
