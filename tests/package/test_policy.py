@@ -454,6 +454,12 @@ def test_all_faults_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         read_policy(written(tmp_path, "acceptance = 2\ncontact_cost = -1\nx = 1"))
 
 
+def test_of_the_faults_of_a_file_that_is_something_else_only_some_are_told(tmp_path: Path) -> None:
+    with pytest.raises(PolicyError, match=r"'k7' is no .*; and more\.$") as refused:
+        read_policy(written(tmp_path, "\n".join(f"k{number} = 1" for number in range(5000))))
+    assert len(str(refused.value)) < 2000
+
+
 def test_a_file_that_is_not_there_and_what_is_no_file_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match="is not there"):
         read_policy(tmp_path / "none.toml")

@@ -150,6 +150,7 @@ def test_sentences_tell_what_the_background_has() -> None:
     assert _message("tenure_months_and_total_charges", tenure_months=1).startswith(
         "A tenure of 1 month and total charges of $151.65 raise"
     )
+    assert _message("monthly_charges", monthly_charges=-0.0).startswith("A monthly charge of $0.00")
 
 
 def test_the_reference_of_a_flag_or_a_category_is_its_most_frequent_value() -> None:

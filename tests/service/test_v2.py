@@ -213,6 +213,14 @@ def test_the_ranking_keeps_to_the_budget(client: TestClient) -> None:
     assert answer["ranking"] == sorted(answer["ranking"])  # all alike: by index
 
 
+def test_what_the_ranking_costs_is_a_budget_that_is_enough_for_it(client: TestClient) -> None:
+    for count in range(2, 40):
+        items = [item(number, tenure_months=number % 40) for number in range(2, 2 + count)]
+        free = batch(client, items)
+        again = batch(client, items, budget=free["totals"]["expected_cost"])
+        assert again["ranking"] == free["ranking"]
+
+
 BAD: Final[dict[str, Any]] = {
     "null": None,
     "a number": 7,
@@ -309,11 +317,43 @@ def test_of_an_item_with_many_faults_ten_are_told(client: TestClient) -> None:
     assert len(result["detail"]) == 10
 
 
-@pytest.mark.parametrize("body", [b"", b"[1,", b'{"items": [NaN]}', b"\xff", b"[" * 300])
+@pytest.mark.parametrize("body", [b"", b"[1,", b'{"items": [nan]}', b"\xff", b"[" * 300])
 def test_a_batch_that_is_no_json_is_answered_400(client: TestClient, body: bytes) -> None:
     answer = client.post(PREDICT_BATCH_V2, content=body, headers=JSON)
     assert answer.status_code == 400
     assert answer.json()["error"] == "The request body is not valid JSON."
+
+
+def test_what_would_become_half_a_million_objects_is_not_even_parsed(client: TestClient) -> None:
+    nest = b"[" * 180 + b"]" * 180
+    body = b'{"items": [%b]}' % b",".join([nest] * (MAX_BATCH_BYTES // 361 - 1))
+    answer = client.post(PREDICT_BATCH_V2, content=body, headers=JSON)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["msg"] == "Input has too many parts for a batch"
+
+
+def test_no_number_as_python_writes_it_spoils_nobody_elses_answer(client: TestClient) -> None:
+    bad = [
+        {"customer": CUSTOMER | {"total_charges": math.nan}},
+        {"customer": CUSTOMER, "customer_value": math.inf},
+        math.nan,
+    ]
+    body = json.dumps({"items": [item(1), *bad]})
+    answer = client.post(PREDICT_BATCH_V2, content=body, headers=JSON)
+    first, *others = answer.json()["results"]
+    assert first["customer_id"] == "c-1"
+    assert [other["detail"][0]["type"] for other in others] == [
+        "finite_number",
+        "finite_number",
+        "object_type",
+    ]
+    body = json.dumps({"items": [item(1)], "budget": math.nan})
+    assert client.post(PREDICT_BATCH_V2, content=body, headers=JSON).status_code == 422
+
+
+def test_an_item_without_a_customer_is_told_so_as_if_it_were_alone(client: TestClient) -> None:
+    alone = client.post(PREDICT_V2, json={"customer": None})
+    assert batch(client, [{"customer": None}, item(1)])["results"][0] == alone.json()
 
 
 def test_a_batch_may_have_a_megabyte_and_no_more(client: TestClient) -> None:

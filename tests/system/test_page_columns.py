@@ -225,6 +225,16 @@ def test_a_second_row_of_a_customer_is_refused(page: Page) -> None:
     ]
 
 
+def test_a_number_beyond_all_is_no_empty_cell(page: Page) -> None:
+    first_month = "1,70.7,1e999,2,true,true,month-to-month,electronic"
+    table = read(page, f"customer_value,{HEADER}\n1e999,{ROW}\n,{first_month}\n250,{ROW}\n")
+    assert [item["value"] for item in table["items"]] == [250]
+    assert [refused["reason"] for refused in table["refused"]] == [
+        "column 'customer_value': expected a number, found '1e999'",
+        "column 'total_charges': expected a number, found '1e999'",
+    ]
+
+
 NO_TABLES: Final[Mapping[str, tuple[bytes | str, str]]] = {
     "empty": ("", "is empty"),
     "spaces": (" \n \n", "is empty"),
@@ -253,7 +263,19 @@ def test_what_is_no_table_costs_a_sentence(page: Page, kind: str) -> None:
 
 
 def test_what_is_written_is_no_formula_and_can_be_read_again(page: Page) -> None:
-    texts = ["=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "plain", 'a "b", c', "two\nlines", ""]
+    texts = [
+        "=1+1",
+        "+1",
+        "-1",
+        "@a",
+        "\t=1",
+        "\r=1",
+        "\uff1d1",
+        "plain",
+        'a "b", c',
+        "two\nlines",
+        "",
+    ]
     text = page.evaluate(
         """async (texts) => {
           const { written } = await import("./web/csv.js");
@@ -264,10 +286,28 @@ def test_what_is_written_is_no_formula_and_can_be_read_again(page: Page) -> None
     assert text.startswith("\ufeff")
     rows = list(csv.reader(text.removeprefix("\ufeff").splitlines(keepends=True)))
     assert [row[0] for row in rows] == [
-        *("'=1+1", "'+1", "'-1", "'@a", "'\t=1", "'\r=1"),
+        *("'=1+1", "'+1", "'-1", "'@a", "'\t=1", "'\r=1", "'\uff1d1"),
         *("plain", 'a "b", c', "two\nlines", ""),
     ]
     assert {tuple(row[1:]) for row in rows} == {("-11.25", "")}
+
+
+def test_as_many_as_a_list_may_have_can_be_downloaded(page: Page) -> None:
+    with page.expect_download() as download:
+        page.evaluate(
+            """async () => {
+              const { Results } = await import("./web/results.js");
+              const row = { id: "", line: 2, probability: 0.5, profit: 1, reasons: ["a", "b"] };
+              const rows = Array(500_000).fill({ ...row, action: "contact" });
+              const policy = { offer_cost: 1, contact_cost: 1, acceptance: 1 };
+              const results = { name: "many", ranking: [], scoring: null, policy };
+              Results.prototype.download.call(results, rows, "all");
+            }"""
+        )
+    with download.value.path().open(encoding="utf-8-sig") as file:
+        header, *rows = file
+    assert header.count("reason_") == 2
+    assert len(rows) == 500_000
 
 
 @pytest.mark.parametrize(

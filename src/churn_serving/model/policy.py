@@ -17,6 +17,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
@@ -54,6 +55,7 @@ _MAX_BYTES: Final = 1024**2
 _MAX_FIGURE: Final = 1e12
 _MAX_SALT: Final = 128
 _SHOWN: Final = 40
+_FAULTS_TOLD: Final = 8
 _ALLOWED: Final = {
     "customer_value": "a number above 0, up to 1e12",
     "offer_cost": "a number from 0 to 1e12",
@@ -372,8 +374,11 @@ def _checked(parsed: dict[str, Any]) -> dict[str, Any]:
     """
     if not parsed:
         raise ValueError(f"has no figure in it; it may have {_listed(_KNOWN)}")
-    if faults := "; ".join(_faults(parsed)):
-        raise ValueError(f"cannot be used: {faults}")
+    # A file that is something else altogether may have thousands.
+    faults = list(islice(_faults(parsed), _FAULTS_TOLD + 1))
+    if faults:
+        more = "; and more" if len(faults) > _FAULTS_TOLD else ""
+        raise ValueError(f"cannot be used: {'; '.join(faults[:_FAULTS_TOLD])}{more}")
     # 200 and 200.0 are the same figure, and so are 0 and -0.0.
     return {k: v if isinstance(v, str) else float(v) + 0.0 for k, v in parsed.items()}
 

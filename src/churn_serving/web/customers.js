@@ -129,7 +129,8 @@ class Reader {
         if (name === TOTAL && isMissing(text)) continue;
         const value = numberIn(text, this.way);
         const whole = kind === "integer";
-        if (Number.isNaN(value) || (whole && !Number.isInteger(value))) return expected(column, whole ? "a whole number" : "a number", text);
+        // JSON has no infinity: 1e999 would be sent as null, as if nothing were known.
+        if (!Number.isFinite(value) || (whole && !Number.isInteger(value))) return expected(column, whole ? "a whole number" : "a number", text);
         values.push(value);
       }
       if (values.length) customer[name] = values.length === 1 ? values[0] : values.filter(Boolean).length;
@@ -140,7 +141,7 @@ class Reader {
     }
     const text = this.plan.value === undefined ? "" : this.text(cells, this.plan.value);
     const value = isMissing(text) ? undefined : numberIn(text, this.way);
-    return Number.isNaN(value) ? expected("customer_value", "a number", text) : { customer, value };
+    return value !== undefined && !Number.isFinite(value) ? expected("customer_value", "a number", text) : { customer, value };
   }
 }
 

@@ -101,7 +101,8 @@ def refusal(error: ValidationError) -> RequestError:
     detail: list[Failure] = [
         {
             "loc": [part if isinstance(part, int) else part[:_MAX_NAME] for part in error["loc"]],
-            "msg": error["msg"],
+            # Of parsed JSON, pydantic would name a class of ours.
+            "msg": "Input should be an object" if error["type"] == "model_type" else error["msg"],
             "type": error["type"],
         }
         for error in errors[:_MAX_FAILURES]

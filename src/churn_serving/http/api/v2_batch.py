@@ -159,7 +159,8 @@ class _BatchEndpoint(Endpoint[BatchRequest, _Batch, BatchAnswer]):
                 [{"loc": [], "msg": "Input has too many parts for a batch", "type": "too_long"}],
             )
         try:
-            document = from_json(body, allow_inf_nan=False)
+            # What is no number, as Python's json writes it, is the fault of the item that has it.
+            document = from_json(body)
         except ValueError as error:
             raise MalformedBodyError(
                 "The request body is not valid JSON.",
@@ -222,7 +223,8 @@ async def _score(predictor: Predictor, request: BatchRequest) -> _Batch:
         "contacts": len(ranking),
         "control": control,
         "expected_profit": float(profit[ranking].sum()),
-        "expected_cost": float(cost[ranking].sum()),
+        # Added up one by one, as ``rank`` does: a budget of that sum is enough for the same ones.
+        "expected_cost": float(cost[ranking].cumsum()[-1]) if len(ranking) else 0.0,
     }
     rest = {
         "ranking": ranking.tolist(),

@@ -79,8 +79,9 @@ _NUMBERS: Final = {
     "tenure_months": _Said(
         *("a tenure of {} months", "a tenure of {} months", ",.0f", ",.1f", "a tenure of 1 month")
     ),
-    "monthly_charges": _Said("a monthly charge of ${}", "one of ${}", ",.2f", ",.2f"),
-    "total_charges": _Said("total charges of ${}", "total charges of ${}", ",.2f", ",.2f"),
+    # z: a charge of -0.0 is none.
+    "monthly_charges": _Said("a monthly charge of ${}", "one of ${}", "z,.2f", ",.2f"),
+    "total_charges": _Said("total charges of ${}", "total charges of ${}", "z,.2f", ",.2f"),
     "num_products": _Said("having {} products", "{}", ",.0f", ",.1f", "having 1 product"),
 }
 """A field that is not here is spoken of by its name."""
