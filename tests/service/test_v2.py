@@ -332,6 +332,14 @@ def test_what_would_become_half_a_million_objects_is_not_even_parsed(client: Tes
     assert answer.json()["detail"][0]["msg"] == "Input has too many parts for a batch"
 
 
+def test_a_batch_is_not_worked_on_longer_than_its_caller_waits(client: TestClient) -> None:
+    body = {"items": [item(number) for number in range(MAX_ITEMS)]}
+    hurried = {"X-Request-Timeout-Ms": "1"}
+    answer = client.post(PREDICT_BATCH_V2, json=body, headers=hurried)
+    assert answer.status_code == 504
+    assert client.post(PREDICT_BATCH_V2, json=body).status_code == 200
+
+
 def test_no_number_as_python_writes_it_spoils_nobody_elses_answer(client: TestClient) -> None:
     bad = [
         {"customer": CUSTOMER | {"total_charges": math.nan}},

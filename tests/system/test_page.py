@@ -263,6 +263,16 @@ def test_the_four_figures_change_the_curve_and_leave_the_served_policy_marked(pa
     expect(page.locator("#policy-problem")).to_have_text(
         "Value of a customer: expected a number greater than 0."
     )
+    page.get_by_label("Value of a customer").fill("2000000000")
+    expect(page.locator("#policy-problem")).to_have_text(
+        "Value of a customer: expected a number of up to 1,000,000,000."
+    )
+    # What costs nothing and earns nothing can be drawn: the console stays silent.
+    for label, figure in {"Value of a customer": 200, "Cost of the": 0}.items():
+        for field in page.get_by_label(label).all():
+            field.fill(str(figure))
+    expect(caption).to_contain_text("nobody would be contacted")
+    page.wait_for_timeout(300)
     page.get_by_role("button", name="Back to the served figures").click()
     expect(caption).to_have_text(before)
     assert marks.count() == 1
@@ -272,6 +282,7 @@ def test_what_the_page_computes_of_a_policy_is_what_the_policy_says(page: Page) 
     policies = [
         Policy(),
         Policy(customer_value=50, offer_cost=0, contact_cost=3, acceptance=0.9),
+        Policy(offer_cost=0, contact_cost=0),
         Policy(customer_value=11, offer_cost=10, contact_cost=0, acceptance=0.01),
     ]
     for policy in policies:

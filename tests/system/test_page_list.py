@@ -193,6 +193,17 @@ def test_a_download_holds_no_formula_of_a_customer(page: Page) -> None:
     assert found["'-1"]["rank"] == ""
 
 
+def test_the_service_says_how_many_reasons_a_list_can_have(page: Page) -> None:
+    # A forest's take too long: asked for those of a thousand, the service would always be busy.
+    with page.expect_request("**/api/v2/predict/batch") as asked:
+        choose(page, f"{HEADER}\n{ROW}\n")
+    sent = asked.value.post_data_json
+    assert sent is not None
+    assert "max_reasons" not in sent["items"][0]
+    scored(page)
+    assert "month" in table(page)[0][5]
+
+
 def test_the_example_to_fill_in_can_be_scored(page: Page) -> None:
     with page.expect_download() as download:
         page.get_by_role("button", name="an example to fill in").click()

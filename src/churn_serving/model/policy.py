@@ -51,7 +51,8 @@ ACTIONS: Final[tuple[Action, ...]] = ("contact", "leave_alone", "control")
 _CONTACT, _LEAVE_ALONE, _CONTROL = range(3)
 _HASH_BYTES: Final = 8
 _VERSION_DIGITS: Final = 16
-_MAX_BYTES: Final = 1024**2
+_MAX_BYTES: Final = 16 * 1024
+"""Six figures and their comments. The reader of TOML takes quadratic time for long dotted names."""
 _MAX_FIGURE: Final = 1e12
 _MAX_SALT: Final = 128
 _SHOWN: Final = 40
@@ -333,7 +334,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"cannot be read ({type(error).__name__})") from None
     except ValueError:
-        raise ValueError(f"is larger than {_MAX_BYTES // 1024**2} MB") from None
+        raise ValueError(f"is larger than {_MAX_BYTES // 1024} KB") from None
     if not text.strip():
         raise ValueError("is empty")
     suffix = path.suffix.lower()

@@ -79,7 +79,8 @@ function typedPolicy() {
     input.toggleAttribute("aria-invalid", false);
     if (bad) {
       input.setAttribute("aria-invalid", "true");
-      const range = mark === "%" ? "from 0 to 100" : min > 0 ? "greater than 0" : "of 0 or more";
+      const range = mark === "%" ? "from 0 to 100" : value !== undefined && value > max
+        ? `of up to ${max.toLocaleString("en-US")}` : min > 0 ? "greater than 0" : "of 0 or more";
       return `${label}: expected a number ${range}.`;
     }
     policy[name] = mark === "%" ? value / 100 : value;
@@ -210,10 +211,11 @@ function spoken(own, end, points) {
  * @param {number} high
  */
 function ticksBetween(low, high) {
-  const wide = Math.max(high - low, 1e-6);
+  // Where nothing costs or earns anything, all is 0.
+  const wide = high > low ? Math.max(high - low, 1e-6) : 1;
   const power = 10 ** Math.floor(Math.log10(wide / 4));
   const step = [1, 2, 5, 10].map((times) => times * power).find((each) => wide / each <= 6) ?? 10 * power;
   const first = Math.floor(low / step + 1e-9);
-  const last = Math.ceil(high / step - 1e-9);
+  const last = Math.max(first + 1, Math.ceil(high / step - 1e-9));
   return Array.from({ length: last - first + 1 }, (_, place) => (first + place) * step);
 }

@@ -25,8 +25,7 @@ const SMALL = 30;
  * @param {Policy} policy */
 export function thresholdOf({ customer_value: value, offer_cost: offer, contact_cost: contact, acceptance }) {
   const gain = acceptance * (value - offer) + offer;
-  if (gain > 0) return (offer + contact) / gain;
-  return offer + contact > 0 ? Infinity : 0;
+  return gain > 0 ? (offer + contact) / gain : Infinity;
 }
 
 /** What a contact is expected to cost.

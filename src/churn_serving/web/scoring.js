@@ -19,7 +19,6 @@ import { BATCH } from "./schema.js";
 const CHUNK = 1000;
 /** Below the service's limit of 1 MiB. */
 const CHUNK_LETTERS = 900_000;
-const REASONS = 3;
 
 /** The scoring of one table: it can be stopped and go on, and what it has it keeps. */
 export class Scoring {
@@ -77,8 +76,9 @@ export class Scoring {
     let end = this.next;
     for (; end < this.items.length && items.length < this.chunk; end++) {
       const { id, customer, value } = this.items[end];
+      // How many reasons are told is left to the service: those of some models take too long for a list.
       const item = {
-        customer, max_reasons: REASONS, ...(id ? { customer_id: id } : {}), ...(value === undefined ? {} : { customer_value: value }),
+        customer, ...(id ? { customer_id: id } : {}), ...(value === undefined ? {} : { customer_value: value }),
       };
       // A letter may take three bytes, and six where it is escaped.
       letters += JSON.stringify({ ...item, customer_id: undefined }).length + 6 * id.length + 24;
