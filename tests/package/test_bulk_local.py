@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 from multiprocessing import active_children
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -333,6 +335,116 @@ def test_lines_that_are_no_rows_are_refused_and_rows_keep_their_numbers(
     assert result.manifest["rows"] == {"in": ROWS - 1, "scored": ROWS - 4, "rejected": 3}
 
 
+def test_a_quote_within_a_cell_is_a_letter_and_takes_no_rows_with_it(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    notes = {5: '5" disk', 300: 'a""b', 301: 'said "x', 302: '"x, y" z"'}
+    text = tmp_path / "customers.csv"
+    pyarrow.csv.write_csv(table, text)
+    header, *lines = text.read_text().splitlines()
+    lines = [f"{line},{notes.get(row, '')}" for row, line in enumerate(lines)]
+    text.write_text("\n".join([f'{header},"note"', *lines]))
+    told = results(scored(text, keep=("note",)).folder)
+    assert [row["customer_id"] for row in told] == table.column(0).to_pylist()
+    assert {row: one["note"] for row, one in enumerate(told) if one["note"]} == {
+        **notes,
+        302: 'x, y z"',
+    }
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 4_000])
+def test_rows_end_where_arrow_ends_them_however_the_file_is_read(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delimited, "_BLOCK", block)
+    draw = np.random.default_rng(block)
+    compared = 0
+    for _ in range(500):
+        text = b"a,a\n" + draw.choice(list(b',"\n\ra'), 20).astype(np.uint8).tobytes()
+        try:
+            cuts = list(delimited._cuts(io.BytesIO(text), 0, ord('"'), ord(",")))
+        except DataError:
+            continue  # a quote is never closed
+        compared += 1
+        assert sum(cuts[-1][2:]) == _rows_of_arrow(text), text
+    assert compared > 100
+
+
+def _rows_of_arrow(text: bytes) -> int:
+    odd: list[Any] = []
+
+    def skip(row: Any) -> str:
+        odd.append(row)
+        return "skip"
+
+    table = pyarrow.csv.read_csv(
+        io.BytesIO(text),
+        pyarrow.csv.ReadOptions(column_names=["a", "b"], use_threads=False),
+        pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
+        pyarrow.csv.ConvertOptions(column_types={"a": pa.string(), "b": pa.string()}),
+    )
+    return int(table.num_rows) + len(odd)
+
+
+def test_a_quote_that_is_never_closed_is_told_with_its_row(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    text = tmp_path / "customers.csv"
+    pyarrow.csv.write_csv(table, text, pyarrow.csv.WriteOptions(quoting_style="none"))
+    lines = text.read_text().splitlines()
+    lines[700] = '"' + lines[700]
+    text.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"customers\.csv: a quote is opened in row 700 and never"):
+        scored(text)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pa.array([b"\xff%d" % row for row in range(ROWS)]),
+        pa.array([b"\xff%7d" % row for row in range(ROWS)], pa.binary(8)),
+        pa.array([f"{row}" for row in range(ROWS)], pa.string_view()),
+        pa.array([b"\xff%d" % row for row in range(ROWS)], pa.binary_view()),
+        pa.array(range(ROWS), pa.timestamp("us", "Europe/Berlin")),
+        pa.array(range(ROWS), pa.date32()),
+        pa.ExtensionArray.from_storage(
+            pa.uuid(), pa.array([b"%16d" % row for row in range(ROWS)], pa.binary(16))
+        ),
+    ],
+    ids=lambda ids: str(ids.type),
+)
+def test_an_id_of_any_type_comes_back_as_it_came(
+    ids: Any, scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "customers.parquet"
+    rows = table.to_pylist()
+    rows[7]["tenure_months"] = -1
+    table = pa.Table.from_pylist(rows, schema=table.schema)
+    pq.write_table(table.set_column(0, "customer_id", ids), file)
+    result = scored(file, top=3)
+    told = pq.read_table(result.folder / "scored").column("customer_id")
+    refused = pq.read_table(result.folder / "rejected").column("customer_id")
+    expected = ids.to_pylist()
+    assert (told.type, refused.type) == (ids.type, ids.type)
+    assert refused.to_pylist() == [expected.pop(7)]
+    assert told.to_pylist() == expected
+    assert result.manifest["repeated_ids"] == 0
+    assert len((result.folder / "top.csv").read_text().splitlines()) == 4
+
+
+def test_an_id_that_is_no_single_value_is_refused_and_may_be_kept(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "customers.parquet"
+    pairs = pa.array([[row, row] for row in range(ROWS)])
+    pq.write_table(table.append_column("pair", pairs), file)
+    with pytest.raises(DataError, match=r"Column 'pair': expected an id, .* list<.*with --id"):
+        scored(file, id="pair")
+    result = scored(file, keep=("pair",), top=3)
+    assert [row["pair"] for row in results(result.folder)] == pairs.to_pylist()
+    assert '"[' in (result.folder / "top.csv").read_text()
+
+
 def test_a_worker_that_is_killed_is_replaced_once_for_each_piece(
     scored: Scored, file: Path
 ) -> None:
@@ -347,6 +459,25 @@ def test_a_worker_that_is_killed_is_replaced_once_for_each_piece(
     result = scored(file, workers=2, told=kill_one)
     assert killed
     assert len(results(result.folder)) == ROWS
+
+
+def test_rows_that_are_done_again_are_counted_once(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "customers.parquet"
+    many = pa.concat_tables([table] * 400)  # one piece of several batches
+    pq.write_table(many, file, row_group_size=len(many))
+    killed: list[int] = []
+
+    def kill_one(rows: int) -> None:
+        if rows and not killed:
+            (worker,) = active_children()
+            killed.append(worker.pid or 0)
+            os.kill(killed[0], signal.SIGKILL)
+
+    scored(file, told=kill_one)
+    assert killed
+    assert scored.told == len(many)
 
 
 def test_the_best_are_listed_for_people(scored: Scored, file: Path) -> None:

@@ -36,6 +36,8 @@ __all__ = [
     "check_types",
     "read_fields",
     "read_numbers",
+    "require_id_type",
+    "without_views",
 ]
 
 ArrowArray: TypeAlias = Any
@@ -83,6 +85,31 @@ def check_types(schema: ArrowSchema, plan: Plan, numbers: Sequence[str] = ()) ->
         if not _is_readable(kind):
             expected = "texts or numbers" if roles.get(name) == "category" else "numbers"
             raise DataError(f"Column '{name}': expected {expected}, found the type {kind}.")
+
+
+def require_id_type(schema: ArrowSchema, name: str) -> None:
+    """Refuse an id that is not one value: a list, or a record of several.
+
+    Raises:
+        DataError: It is; the text names the column.
+    """
+    kind = _stored(schema.field(name).type)
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if pa.types.is_nested(kind) or pa.types.is_dictionary(kind):
+        raise DataError(
+            f"Column '{name}': expected an id, a text or a number, found the type {kind}: name "
+            "another column with --id."
+        )
+
+
+def without_views(array: ArrowArray) -> ArrowArray:
+    """Return a column as it is stored: Arrow selects no rows of views, nor casts extensions."""
+    kind = _stored(array.type)
+    if pa.types.is_string_view(kind):
+        kind = pa.large_string()
+    elif pa.types.is_binary_view(kind):
+        kind = pa.large_binary()
+    return array if kind == array.type else array.cast(kind)
 
 
 def read_fields(
@@ -302,9 +329,12 @@ def _is_binary(kind: ArrowSchema) -> bool:
     )
 
 
+def _stored(kind: ArrowSchema) -> ArrowSchema:
+    return kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind
+
+
 def _is_readable(kind: ArrowSchema) -> bool:
-    if isinstance(kind, pa.BaseExtensionType):
-        kind = kind.storage_type
+    kind = _stored(kind)
     if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _is_readable(kind.value_type)
     simple = (

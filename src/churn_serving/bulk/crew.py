@@ -41,7 +41,8 @@ def do_all(
         work: What is to be done.
         pieces: In any order.
         workers: So many processes, beside this one.
-        told: Told how many rows more are done.
+        told: Told how many rows more are done; fewer than 0 if a process was killed, for those of
+            its piece are done again.
 
     Raises:
         DataError: The table cannot be read, or a process was killed twice.
@@ -82,14 +83,16 @@ class _Crew:
     def _heard(self, worker: _Worker, told: Callable[[int], None]) -> Iterator[dict[str, Any]]:
         try:
             kind, what = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):
             self._waiting.append(_of_killed(worker, self._killed))
+            told(-worker.rows)
             worker.end()
             self._workers[self._workers.index(worker)] = _Worker(self._work)
             return
         if kind == _FAILED:
             raise what
         if kind == _ROWS:
+            worker.rows += what
             told(what)
         else:
             worker.piece = None
@@ -108,6 +111,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.piece: Piece | None = None
+        self.rows = 0
+        """So many of its piece are done."""
         self.process: SpawnProcess = context.Process(target=_live, args=(theirs, work), daemon=True)
         self.process.start()
         theirs.close()  # only so is the end of the process the end of the connection
@@ -115,6 +120,7 @@ class _Worker:
     def give(self, piece: Piece) -> None:
         """Give it a piece; that it was killed meanwhile is seen when it is waited for."""
         self.piece = piece
+        self.rows = 0
         with suppress(BrokenPipeError):
             self.connection.send(piece)
 

@@ -51,7 +51,12 @@ def look(file: IO[bytes]) -> tuple[str, ArrowSchema, Header, list[tuple[int, int
     digest = hashlib.sha256(sample[:start]).hexdigest()
     schema = pa.schema([(name, pa.string()) for name in header.names])
     file.seek(start)
-    return digest, schema, header, list(_cuts(file, start, header.quote.encode()))
+    return (
+        digest,
+        schema,
+        header,
+        list(_cuts(file, start, ord(header.quote), ord(header.separator))),
+    )
 
 
 class _Odd:
@@ -122,39 +127,88 @@ def _numbers(first: int, count: int, odd: list[int]) -> NDArray[np.intp]:
     return rows + 1 + np.searchsorted(before, rows, side="right")
 
 
-def _cuts(file: IO[bytes], start: int, quote: bytes) -> Iterator[tuple[int, int, int, int]]:
+def _cuts(
+    file: IO[bytes], start: int, quote: int, separator: int
+) -> Iterator[tuple[int, int, int, int]]:
     """Cut after whole rows; count the rows, of which an empty line is none."""
     first = place = start
     before = rows = 0
-    inside, last, letter = False, start - 1, 0
+    last = start - 1
+    lines = _Lines(quote, separator)
     while data := file.read(_BLOCK):
-        ends, inside = _ends(data, quote[0], inside=inside)
+        ends = lines.ends(data)
         if len(ends):
-            letters = np.frombuffer(data, np.uint8)[ends - 1]
-            letters = np.where(ends > 0, letters, letter)
-            sizes = np.diff(ends + place, prepend=last) - (letters == _RETURN)
-            rows += int(np.count_nonzero(sizes > 1))
+            # Between the two letters that end a line elsewhere is nothing, as in an empty line.
+            rows += int(np.count_nonzero(np.diff(ends + place, prepend=last) > 1))
             last = place + int(ends[-1])
         place += len(data)
-        letter = data[-1]
         if last + 1 - first >= PIECE_BYTES:
             yield first, last + 1, before, rows
             first, before, rows = last + 1, before + rows, 0
         if place - first > _LONGEST:
             raise DataError(
-                f"no row ends within {_LONGEST >> 20} MB: is a quote opened and never closed?"
+                f"row {before + rows + 1:,} does not end within {_LONGEST >> 20} MB: is a quote "
+                "opened and never closed?"
             )
+    if lines.inside:
+        raise DataError(f"a quote is opened in row {before + rows + 1:,} and never closed.")
     if place > last + 1:
         rows += 1  # the last line may lack its end
     if place > first:
         yield first, place, before, rows
 
 
-def _ends(data: bytes, quote: int, *, inside: bool) -> tuple[NDArray[np.intp], bool]:
-    """Return the places of the line feeds that end rows, and whether a quote is open at the end."""
-    letters = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(letters == _LINE_FEED)
-    quotes = np.flatnonzero(letters == quote)
-    if inside or len(quotes):
-        ends = ends[(np.searchsorted(quotes, ends) + inside) % 2 == 0]
-    return ends, bool((len(quotes) + inside) % 2)
+class _Lines:
+    """Finds where rows end, as Arrow does: a quote opens only where a cell begins.
+
+    Args:
+        quote: What stands around a cell.
+        separator: What stands between cells.
+    """
+
+    def __init__(self, quote: int, separator: int) -> None:
+        self._quote = quote
+        self._begins = np.array([separator, _LINE_FEED, _RETURN], np.uint8)
+        self._before = _LINE_FEED
+        self._just_closed = False
+        self.inside = False
+        """Whether a quote is open."""
+
+    def ends(self, data: bytes) -> NDArray[np.intp]:
+        """Return the places of the letters in the next bytes that end rows."""
+        letters = np.frombuffer(data, np.uint8)
+        is_end = letters == _LINE_FEED
+        if b"\r" in data:
+            is_end |= letters == _RETURN
+        ends = np.flatnonzero(is_end)
+        inside = self.inside
+        quotes = self._turning(letters)
+        if inside or len(quotes):
+            ends = ends[(np.searchsorted(quotes, ends) + inside) % 2 == 0]
+        self.inside = bool((len(quotes) + inside) % 2)
+        last = len(letters) - 1
+        self._just_closed = bool(not self.inside and len(quotes) and quotes[-1] == last)
+        self._before = int(letters[-1])
+        return ends
+
+    def _turning(self, letters: NDArray[np.uint8]) -> NDArray[np.intp]:
+        """Return the places of the quotes that open or close, by turns; others are only letters."""
+        quotes = np.flatnonzero(letters == self._quote)
+        if not len(quotes):
+            return quotes
+        before = np.where(quotes > 0, letters[quotes - 1], self._before)
+        begins = np.isin(before, self._begins)
+        # Two quotes within a cell are one letter: the cell closes and opens again.
+        again = np.diff(quotes, prepend=-1 if self._just_closed else -2) == 1
+        if (begins | again)[int(self.inside) :: 2].all():
+            return quotes
+        inside, closed = self.inside, -1 if self._just_closed else -2
+        turning = []
+        for place, may_open in zip(quotes.tolist(), begins.tolist(), strict=True):
+            if inside:
+                closed = place
+            elif not (may_open or closed == place - 1):
+                continue
+            inside = not inside
+            turning.append(place)
+        return np.array(turning, np.intp)

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from churn_serving.bulk.columns import check_types, read_fields, read_numbers
+from churn_serving.bulk.columns import (
+    check_types,
+    read_fields,
+    read_numbers,
+    require_id_type,
+    without_views,
+)
 from churn_serving.errors import DataError
 from churn_serving.features.columns import (
     CATEGORIES,
@@ -169,8 +175,8 @@ class Engine:
             good[rows] = False
             fields = {name: column[good] for name, column in fields.items()}
             values = None if values is None else values[good]
-            mask = pa.array(good)
-            ids, kept = ids.filter(mask), [column.filter(mask) for column in kept]
+            places = pa.array(np.flatnonzero(good))
+            ids, kept = _taken(ids, places), [_taken(column, places) for column in kept]
         columns = [ids, *self._decided(fields, values, ids), *kept]
         schema = self.scored_schema(batch.schema)
         return Outcome(pa.record_batch(columns, schema=schema), rejected, rows)
@@ -202,7 +208,7 @@ class Engine:
         rows = np.flatnonzero(first >= 0)
         places = first[rows]
         columns = [
-            ids.take(pa.array(rows)),
+            _taken(ids, pa.array(rows)),
             _coded(places, [one.field for one in refused]),
             _coded(places, [f"{one.field}: expected {one.expected}" for one in refused]),
         ]
@@ -229,6 +235,7 @@ def make_engine(
         if names.count(name) != 1:
             found = "is there more than once" if name in names else "is not there"
             raise DataError(f"Column '{name}' {found}: found {quoted(names)}.")
+    require_id_type(table, id_column)
     check_types(table, plan, [value] if value else [])
     _require_id(id_column, table.field(id_column).type)
     engine = Engine(
@@ -300,6 +307,10 @@ def _reasons(impacts: FloatArray, limit: int) -> Iterator[ArrowArray]:
             np.copyto(left[number], -1, where=chosen)
         yield _coded(place, CODES)
         yield pa.array(impact)
+
+
+def _taken(column: ArrowArray, places: ArrowArray) -> ArrowArray:
+    return without_views(column).take(places).cast(column.type)
 
 
 def _coded(places: NDArray[Any], words: Sequence[str]) -> ArrowArray:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
+from churn_serving.bulk.columns import without_views
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -34,13 +36,21 @@ _SPARE_BITS: Final = 3
 
 
 def hashes_of(ids: ArrowArray) -> NDArray[np.uint64]:
-    """Return a number for each id that is there: equal ids have equal numbers."""
+    """Return a number for each id that is there: equal ids have equal numbers.
+
+    Args:
+        ids: Of one of the types that ``bulk.columns.require_id_type`` lets through.
+    """
     if pa.types.is_dictionary(ids.type):
         ids = ids.dictionary_decode()
-    ids = ids.drop_null()
+    ids = without_views(ids).drop_null()
+    if pa.types.is_temporal(ids.type):  # as texts, they would need a table of time zones
+        ids = ids.view(pa.int32() if ids.type.bit_width == _BITS // 2 else pa.int64())
     if pa.types.is_integer(ids.type):
         return _mixed(ids.to_numpy().astype(np.uint64))
-    texts = ids.cast(pa.string())
+    is_bytes = pa.types.is_large_binary(ids.type) or pa.types.is_fixed_size_binary(ids.type)
+    texts = ids.cast(pa.binary()) if is_bytes else ids
+    texts = texts if pa.types.is_binary(texts.type) else texts.cast(pa.string())
     _, places, letters = texts.buffers()
     ends = np.frombuffer(places, np.int32)[texts.offset : texts.offset + len(texts) + 1]
     first, last = (int(ends[0]), int(ends[-1])) if len(texts) else (0, 0)
