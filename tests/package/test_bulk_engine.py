@@ -196,24 +196,6 @@ def test_the_id_and_what_is_kept_come_back_in_their_types(linear: Artifact, tabl
 
 
 @pytest.mark.parametrize(
-    "ids",
-    [
-        pa.array([[1]] * ROWS),
-        pa.array([{"a": 1}] * ROWS),
-        pa.array([b"\xff"] * ROWS),
-        pa.array([b"\xff"] * ROWS, pa.large_binary()),
-        pa.array([b"\xff"] * ROWS).dictionary_encode(),
-    ],
-    ids=lambda array: str(array.type)[:20],
-)
-def test_what_is_no_id_is_refused_before_anything_is_scored(
-    linear: Artifact, table: Any, ids: Any
-) -> None:
-    with pytest.raises(DataError, match=r"Column 'account' holds .*, which is no id"):
-        _engine(linear, table.append_column("account", ids), id="account")
-
-
-@pytest.mark.parametrize(
     ("change", "wanted", "sentence"),
     [
         (lambda t: t.drop_columns(["tenure_months"]), {}, "Missing column 'tenure_months'"),

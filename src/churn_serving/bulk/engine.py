@@ -237,7 +237,6 @@ def make_engine(
             raise DataError(f"Column '{name}' {found}: found {quoted(names)}.")
     require_id_type(table, id_column)
     check_types(table, plan, [value] if value else [])
-    _require_id(id_column, table.field(id_column).type)
     engine = Engine(
         scorer=artifact.scorer,
         impacts=artifact.reasons.matrix if wanted.reasons and artifact.reasons else None,
@@ -256,26 +255,6 @@ def make_engine(
     if twice:
         raise DataError(f"Cannot keep {quoted(twice)}: the result has columns of that name.")
     return engine
-
-
-def _require_id(name: str, kind: Any) -> None:  # noqa: ANN401 - Arrow ships no type information
-    """Refuse a column that holds no ids: lists and bytes are the same to no one who reads them.
-
-    Raises:
-        DataError: It holds such.
-    """
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    bytes_of_a_kind = (
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-        pa.types.is_binary_view,
-        pa.types.is_fixed_size_binary,
-    )
-    if pa.types.is_nested(kind) or any(is_bytes(kind) for is_bytes in bytes_of_a_kind):
-        raise DataError(
-            f"Column '{name}' holds {kind}, which is no id: name a column of texts or integers "
-            "with --id."
-        )
 
 
 def _refused_values(values: FloatArray, bad: NDArray[np.bool_] | None) -> Iterator[Refused]:
