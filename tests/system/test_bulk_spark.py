@@ -314,7 +314,9 @@ def test_an_executor_needs_numpy_pyarrow_and_the_wheel_only(
         check=True,
         timeout=120,
     )
-    (wheel,) = tmp_path.glob("*.whl")
+    (built,) = tmp_path.glob("*.whl")
+    # Spark puts no .whl on the path of Python, but a wheel is a zip.
+    wheel = built.rename(tmp_path / "churn_serving.zip")
     (tmp_path / "job.py").write_text(SUBMITTED)
     python = bare_python(tmp_path / "bare")
     arguments = (table / "00.parquet", model, tmp_path / "run=1")
