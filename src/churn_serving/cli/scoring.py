@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -108,7 +109,8 @@ def score_table(order: Order) -> int:
 
 def _require_apart(order: Order) -> None:
     """Refuse an output that the next run would take for a part of the table."""
-    place, output = Path(order.table).expanduser().resolve(), order.output.resolve()
+    place = Path(os.path.realpath(Path(order.table).expanduser()))
+    output = Path(os.path.realpath(order.output))
     if place.is_dir() and output.is_relative_to(place):
         raise DataError(f"{order.output} is in the folder of the table: name another one.")
 
