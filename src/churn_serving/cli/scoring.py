@@ -20,7 +20,7 @@ from churn_serving.bulk.tables import Table, open_table
 from churn_serving.cli.score import TOO_MANY_REJECTED
 from churn_serving.cli.terminal import facts, note, say, say_json, table
 from churn_serving.cpus import available_cpus
-from churn_serving.errors import DataError
+from churn_serving.errors import DataError, ModelPickledError
 from churn_serving.model.artifact import Artifact, Trust, load_artifact
 from churn_serving.model.policy import Policy, read_policy
 
@@ -67,7 +67,7 @@ def score_table(order: Order) -> int:
     """
     _require_apart(order)
     policy = Policy() if order.policy is None else read_policy(order.policy)
-    artifact = load_artifact(order.tag, Trust.of(order.public_key, allow_pickle=False))
+    artifact = _load(order)
     found = open_table(order.table)
     wanted = Wanted(
         id=order.id_column,
@@ -105,6 +105,17 @@ def score_table(order: Order) -> int:
         f"run is not complete; {result.folder / 'rejected'} says why"
     )
     return TOO_MANY_REJECTED
+
+
+def _load(order: Order) -> Artifact:
+    try:
+        return load_artifact(order.tag, Trust.of(order.public_key, allow_pickle=False))
+    except ModelPickledError:
+        raise ModelPickledError(
+            f"The model {order.tag} can only be run by unpickling it, which is not done for whole "
+            "tables: name another one with --model, of a kind that can be compiled (see: churn "
+            "model register --help)."
+        ) from None
 
 
 def _require_apart(order: Order) -> None:
