@@ -19,6 +19,7 @@ from churn_serving.bulk import delimited, rowgroups
 from churn_serving.bulk.engine import Wanted, make_engine
 from churn_serving.bulk.identities import count_repeated, hashes_of, write_hashes
 from churn_serving.bulk.local import Job, Result, score, try_out
+from churn_serving.bulk.run import Run
 from churn_serving.bulk.tables import open_table
 from churn_serving.errors import DataError
 from churn_serving.model.artifact import load_artifact
@@ -618,3 +619,100 @@ def test_files_may_have_their_columns_in_any_order_and_type(
     pq.write_table(other, folder / "b.parquet")
     told = results(scored(str(folder / "*.parquet")).folder)
     assert [row["customer_id"] for row in told] == table.column(0).to_pylist()
+
+
+def test_bytes_that_are_no_text_refuse_their_row_and_name_it(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    words = [word.encode() for word in table.column("contract_type").to_pylist()]
+    words[7] = b"\xff"
+    place = table.schema.get_field_index("contract_type")
+    file = tmp_path / "customers.parquet"
+    pq.write_table(table.set_column(place, "contract_type", pa.array(words)), file)
+    (refused,) = results(scored(file).folder, "rejected")
+    assert (refused["row"], refused["field"]) == (8, "contract_type")
+    text = tmp_path / "customers.csv"
+    pyarrow.csv.write_csv(table, text)
+    lines = text.read_bytes().split(b"\n")
+    lines[800] = b'"M\xfcller"' + lines[800][lines[800].index(b",") :]
+    text.write_bytes(b"\n".join(lines))
+    with pytest.raises(DataError, match=r"customers\.csv: row 800 is no text in UTF-8"):
+        scored(text)
+
+
+def test_a_column_of_values_is_in_all_files_or_in_none(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    pq.write_table(table, folder / "a.parquet")
+    worth = pa.array([500.0] * ROWS)
+    pq.write_table(table.append_column("customer_value", worth), folder / "b.parquet")
+    with pytest.raises(DataError, match=r"b\.parquet has a column 'customer_value', a\.parquet"):
+        scored(folder)
+    assert not scored.output.exists()
+
+
+def test_cells_that_are_kept_may_be_empty_in_a_later_file(
+    scored: Scored, table: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    full = pa.field("region", pa.int64(), nullable=False)
+    pq.write_table(table.append_column(full, pa.array([1] * ROWS)), folder / "a.parquet")
+    empty = pa.nulls(ROWS, pa.int64())
+    pq.write_table(table.append_column("region", empty), folder / "b.parquet")
+    kept = [row["region"] for row in results(scored(folder, keep=("region",)).folder)]
+    assert kept == [1] * ROWS + [None] * ROWS
+
+
+def test_a_pipe_in_a_folder_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv: it is a pipe or a device"):
+        open_table(str(tmp_path))
+
+
+def test_a_name_that_is_no_text_is_scored(scored: Scored, table: Any, tmp_path: Path) -> None:
+    file = tmp_path / "kunden\udcff\n.csv"
+    pyarrow.csv.write_csv(table, tmp_path / "customers.csv")
+    (tmp_path / "customers.csv").rename(file)
+    assert scored(file).manifest["inputs"][0]["name"] == "kunden??.csv"
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b"[]", None])
+def test_a_complete_run_without_a_manifest_is_told_with_what_to_do(
+    content: bytes | None, scored: Scored, file: Path
+) -> None:
+    manifest = scored(file).folder / "_MANIFEST.json"
+    manifest.unlink()
+    if content is not None:
+        manifest.write_bytes(content)
+    with pytest.raises(DataError, match=r"_MANIFEST\.json .*: remove .*run=\w+ and run"):
+        scored(file)
+
+
+def test_a_run_that_another_command_has_just_completed_is_left_alone(
+    scored: Scored, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = parts(scored(file).folder)
+    seen: list[bool] = []
+
+    def late(run: Run) -> bool:
+        """Tell the first time what was there before the other command was done."""
+        seen.append(len(seen) > 0 and (run.folder / "_SUCCESS").exists())
+        return seen[-1]
+
+    monkeypatch.setattr(Run, "is_complete", property(late))
+    result = scored(file)
+    assert seen == [False, True]
+    assert result.was_complete
+    assert scored.told == 0
+    assert parts(result.folder) == before
+
+
+def test_results_are_not_scored_again(scored: Scored, file: Path) -> None:
+    result = scored(file, journal=True)
+    pattern = str(scored.output.parent / "**" / "*.parquet")
+    with pytest.raises(DataError, match=r"part-00000\.parquet is in the folder of the results"):
+        scored(pattern)
+    assert [path.name for path in scored.output.iterdir()] == [result.folder.name]

@@ -196,6 +196,12 @@ def test_an_estimator_that_cannot_be_compiled_is_registered_only_if_that_is_allo
     assert captured.out == ""  # nothing was measured for nothing
     assert register(path, "--data", table, "--allow-pickle") == 0
     assert find_model(f"{model_name}:latest", Trust(allow_pickle=True)).is_pickled
+    capsys.readouterr()
+    score = ["score", str(table), "--output", str(tmp_path / "scores"), "--model", model_name]
+    assert cli.main(score) == 1
+    told = capsys.readouterr().err
+    assert "name another one with --model" in told
+    assert "CHURN_ALLOW_PICKLE" not in told  # it would not help
 
 
 class _Explosive:

@@ -312,8 +312,19 @@ def _simple(array: ArrowArray) -> ArrowArray:
     if pa.types.is_string_view(kind):
         return array.cast(pa.large_string())
     if _is_binary(kind):
-        return array.cast(pa.large_binary()).cast(pa.large_string())
+        return _decoded(array.cast(pa.large_binary()))
     return array
+
+
+def _decoded(array: ArrowArray) -> ArrowArray:
+    """Read bytes as texts; what is no UTF-8 is no number and no choice either."""
+    try:
+        return array.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        texts = [
+            None if each is None else each.decode(errors="replace") for each in array.to_pylist()
+        ]
+        return pa.array(texts, pa.large_string())
 
 
 def _is_text(kind: ArrowSchema) -> bool:

@@ -77,7 +77,8 @@ def read(piece: Piece, engine: Engine) -> Iterator[tuple[Any, ArrowBatch | None,
     """Read lines, some at a time; at the end those that have more or fewer cells than the header.
 
     Raises:
-        ArrowException: It is no text in UTF-8.
+        DataError: It is no text in UTF-8; the text names the row.
+        ArrowException: It cannot be read otherwise.
     """
     header: Header = piece.file.detail
     with piece.file.path.open("rb") as file:
@@ -91,30 +92,43 @@ def read(piece: Piece, engine: Engine) -> Iterator[tuple[Any, ArrowBatch | None,
         place: pa.dictionary(pa.int32(), pa.string()) if name in few else pa.string()
         for name, place in places.items()
     }
-    reader = pyarrow.csv.open_csv(
-        pa.BufferReader(content),
-        read_options=pyarrow.csv.ReadOptions(
-            column_names=[str(place) for place in range(len(header.names))],
-            block_size=_BLOCK,
-            use_threads=False,  # only then are rows numbered
-        ),
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter=header.separator,
-            quote_char=header.quote,
-            newlines_in_values=True,
-            invalid_row_handler=odd,
-        ),
-        convert_options=pyarrow.csv.ConvertOptions(
-            column_types=kinds, include_columns=list(kinds), strings_can_be_null=False
-        ),
-    )
     done = 0
-    for batch in reader:
-        rows = _numbers(done, batch.num_rows, odd.rows) + piece.before
-        done += batch.num_rows
-        yield rows, batch.rename_columns(list(places)), []
+    try:
+        reader = pyarrow.csv.open_csv(
+            pa.BufferReader(content),
+            read_options=pyarrow.csv.ReadOptions(
+                column_names=[str(place) for place in range(len(header.names))],
+                block_size=_BLOCK,
+                use_threads=False,  # only then are rows numbered
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=header.separator,
+                quote_char=header.quote,
+                newlines_in_values=True,
+                invalid_row_handler=odd,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=kinds, include_columns=list(kinds), strings_can_be_null=False
+            ),
+        )
+        for batch in reader:
+            rows = _numbers(done, batch.num_rows, odd.rows) + piece.before
+            done += batch.num_rows
+            yield rows, batch.rename_columns(list(places)), []
+    except pa.ArrowInvalid:
+        _require_utf8(content, header, piece.before)
+        raise
     if odd.rows:
         yield np.array(odd.rows) + piece.before, None, odd.problems
+
+
+def _require_utf8(content: bytes, header: Header, before: int) -> None:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        ends = _Lines(ord(header.quote), ord(header.separator)).ends(content[: error.start + 1])
+        row = before + 1 + int(np.count_nonzero(np.diff(ends, prepend=-1) > 1))
+        raise DataError(f"row {row:,} is no text in UTF-8: convert the file first.") from None
 
 
 def _numbers(first: int, count: int, odd: list[int]) -> NDArray[np.intp]:

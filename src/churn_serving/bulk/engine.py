@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from churn_serving.model.policy import Policy
     from churn_serving.model.scoring import Scorer
 
-__all__ = ["Engine", "Outcome", "Wanted", "make_engine"]
+__all__ = ["Engine", "Outcome", "Wanted", "make_engine", "value_column"]
 
 ID: Final = "customer_id"
 VALUE: Final = "customer_value"
@@ -147,7 +147,9 @@ class Engine:
         kinds |= {"model_version": _CODES, "policy_version": _CODES}
         if self.journal:
             kinds |= {name: _field_type(name) for name in FEATURE_NAMES}
-        return pa.schema(list(kinds.items()) + [table.field(name) for name in self.keep])
+        # That the first file has no empty cell says nothing of the others.
+        kept = [table.field(name).with_nullable(True) for name in self.keep]
+        return pa.schema([*kinds.items(), *kept])
 
     def rejected_schema(self, table: ArrowSchema) -> ArrowSchema:
         """Return the schema of the refused rows of a table."""
@@ -215,6 +217,11 @@ class Engine:
         return pa.record_batch(columns, names=[ID, "field", "reason"]), rows
 
 
+def value_column(table: ArrowSchema) -> str | None:
+    """Return the name of the column of what a customer is worth; None: there is none."""
+    return next((name for name in table.names if name.strip().casefold() == VALUE), None)
+
+
 def make_engine(
     artifact: Artifact, policy: Policy, table: ArrowSchema, wanted: Wanted = Wanted()
 ) -> Engine:
@@ -230,7 +237,7 @@ def make_engine(
         raise DataError(
             "The table has no column 'customer_id': name the column of the customer's id with --id."
         )
-    value = next((name for name in names if name.strip().casefold() == VALUE), None)
+    value = value_column(table)
     for name in (id_column, *wanted.keep):
         if names.count(name) != 1:
             found = "is there more than once" if name in names else "is not there"

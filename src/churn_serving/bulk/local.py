@@ -6,10 +6,12 @@ stopped, and one that is complete does nothing. Its parts do not depend on how o
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from churn_serving import __version__
@@ -26,7 +28,6 @@ from churn_serving.model.policy import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from churn_serving.bulk.engine import Engine, Wanted
     from churn_serving.bulk.tables import Piece, Table
@@ -139,10 +140,13 @@ def score(
         OSError: The results cannot be written. What is done stays.
     """
     run = job.run
-    if run.is_complete:
-        return Result(folder=run.folder, manifest=run.manifest, was_complete=True)
+    if (result := _complete(run)) is not None:
+        return result
     check_fit(job.table, job.engine)
+    _require_apart(job)
     with run.opened():
+        if (result := _complete(run)) is not None:  # by another command, meanwhile
+            return result
         receipts = {piece.number: run.receipt(piece) for piece in job.table.pieces}
         known = [receipt for receipt in receipts.values() if receipt is not None]
         left = [piece for piece in job.table.pieces if receipts[piece.number] is None]
@@ -172,6 +176,20 @@ def score(
         if fits:
             run.complete()
     return Result(folder=run.folder, manifest=manifest, kept=len(known), is_complete=fits)
+
+
+def _complete(run: Run) -> Result | None:
+    if not run.is_complete:
+        return None
+    return Result(folder=run.folder, manifest=run.manifest, was_complete=True)
+
+
+def _require_apart(job: Job) -> None:
+    """Refuse results as a table: a pattern may find those of the run before."""
+    output = Path(os.path.realpath(job.output))
+    for file in job.table.files:
+        if file.path.is_relative_to(output):
+            raise DataError(f"{file.name} is in the folder of the results: name another one.")
 
 
 def try_out(table: Table, engine: Engine) -> Sample:

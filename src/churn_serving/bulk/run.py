@@ -83,9 +83,17 @@ class Run:
         """
         try:
             manifest: dict[str, Any] = json.loads((self.folder / MANIFEST).read_bytes())
-        except ValueError as error:
-            raise DataError(f"{self.folder / MANIFEST} says nothing sensible: {error}.") from None
-        return manifest
+            manifest["rows"]["in"]
+        except FileNotFoundError:
+            problem = "is not there"
+        except (ValueError, TypeError, KeyError):
+            problem = "says nothing sensible"
+        else:
+            return manifest
+        raise DataError(
+            f"{self.folder / MANIFEST} {problem}, though the run is complete: remove {self.folder} "
+            "and run the command again."
+        )
 
     @contextmanager
     def opened(self) -> Iterator[None]:

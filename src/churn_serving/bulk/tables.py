@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from churn_serving.bulk import delimited, rowgroups
 from churn_serving.bulk.columns import check_types
+from churn_serving.bulk.engine import value_column
 from churn_serving.errors import DataError
 from churn_serving.features.layouts import printable, some_of
 
@@ -158,6 +159,11 @@ def check_fit(table: Table, engine: Engine) -> None:
     passed = {engine.id, *engine.keep}
     values = [] if engine.value is None else [engine.value]
     for file, schema in zip(table.files, table.schemas, strict=True):
+        if engine.value is None and (value := value_column(schema)) is not None:
+            raise DataError(
+                f"The files do not fit together: {file.name} has a column '{value}', {first.name} "
+                "has not."
+            )
         for name in engine.columns:
             if schema.names.count(name) != 1:
                 raise DataError(
@@ -188,8 +194,8 @@ def batches(piece: Piece, engine: Engine) -> Iterator[Batch]:
     try:
         for rows, content, problems in reader.read(piece, engine):
             yield Batch(rows, content, problems)
-    except DataError:
-        raise
+    except DataError as error:
+        raise _named(file.name, error) from error
     except (ValueError, OSError) as error:  # Arrow's own errors are of these kinds
         raise _unreadable(file.name, error) from error
     _require_unchanged(file)
@@ -236,7 +242,7 @@ def _paths(place: str) -> list[tuple[Path, str]]:
         raise DataError(f"Cannot read {printable(place)}: {reason}.") from error
     if not found:
         raise DataError(f"No file is named like {place}.")
-    return [(path.resolve(), name) for path, name in found]
+    return [(Path(os.path.realpath(path)), printable(name)) for path, name in found]
 
 
 def _in_folder(folder: Path) -> list[tuple[Path, str]]:
@@ -258,6 +264,7 @@ def _in_folder(folder: Path) -> list[tuple[Path, str]]:
 def _opened(path: Path, name: str) -> tuple[File, ArrowSchema, list[tuple[int, int, int, int]]]:
     """Return a file, its columns, and its cuts: first, end, rows before, rows."""
     try:
+        _require_regular(path)
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             kind = _kind(file.read(len(_MAGIC)), path)
@@ -270,6 +277,12 @@ def _opened(path: Path, name: str) -> tuple[File, ArrowSchema, list[tuple[int, i
         raise _unreadable(name, error) from error
     opened = File(path, name, kind, before.st_size, before.st_mtime_ns, digest, detail)
     return opened, schema, cuts
+
+
+def _require_regular(path: Path) -> None:
+    """Refuse a pipe before it is opened: that would wait for its other end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError("it is a pipe or a device, no file.")
 
 
 def _kind(start: bytes, path: Path) -> Literal["Parquet", "CSV"]:

@@ -44,6 +44,12 @@ def _names(
     return tuple(dict.fromkeys(names))
 
 
+def _share(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    if value != value:  # noqa: PLR0124 - NaN is in every range
+        raise click.BadParameter("expected a number from 0 to 1")
+    return value
+
+
 @click.command("score", epilog=_EPILOG)
 @click.argument("table", metavar="INPUT")
 @click.option("--output", required=True, type=_FILE, metavar="DIR", help="The folder of all runs.")
@@ -112,6 +118,7 @@ def _names(
 @click.option(
     "--max-reject-rate",
     type=click.FloatRange(0, 1),
+    callback=_share,
     default=0.01,
     show_default=True,
     metavar="SHARE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from churn_serving.bulk.tables import Table, open_table
 from churn_serving.cli.score import TOO_MANY_REJECTED
 from churn_serving.cli.terminal import facts, note, say, say_json, table
 from churn_serving.cpus import available_cpus
-from churn_serving.errors import DataError
+from churn_serving.errors import DataError, ModelPickledError
 from churn_serving.model.artifact import Artifact, Trust, load_artifact
 from churn_serving.model.policy import Policy, read_policy
 
@@ -70,7 +71,7 @@ def score_table(order: Order) -> int:
     """
     _require_apart(order)
     policy = Policy() if order.policy is None else read_policy(order.policy)
-    artifact = load_artifact(order.tag, Trust.of(order.public_key, allow_pickle=False))
+    artifact = _load(order)
     found = open_table(order.table)
     wanted = Wanted(
         id=order.id_column,
@@ -123,9 +124,21 @@ def _doing(order: Order) -> Iterator[DoAll]:
         yield executors.do_all
 
 
+def _load(order: Order) -> Artifact:
+    try:
+        return load_artifact(order.tag, Trust.of(order.public_key, allow_pickle=False))
+    except ModelPickledError:
+        raise ModelPickledError(
+            f"The model {order.tag} can only be run by unpickling it, which is not done for whole "
+            "tables: name another one with --model, of a kind that can be compiled (see: churn "
+            "model register --help)."
+        ) from None
+
+
 def _require_apart(order: Order) -> None:
     """Refuse an output that the next run would take for a part of the table."""
-    place, output = Path(order.table).expanduser().resolve(), order.output.resolve()
+    place = Path(os.path.realpath(Path(order.table).expanduser()))
+    output = Path(os.path.realpath(order.output))
     if place.is_dir() and output.is_relative_to(place):
         raise DataError(f"{order.output} is in the folder of the table: name another one.")
 
