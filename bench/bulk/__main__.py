@@ -7,44 +7,36 @@ without scoring, and scikit-learn over pandas. Then the command with one process
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rich.console import Console
 from rich.markup import escape
 
 from bench.bulk.measure import WAYS
+from bench.bulk.process import run
+from bench.bulk.report import console, options_of, report
 from bench.errors import BenchmarkError
-from bench.harness.facts import facts, sentence
-from bench.harness.targets import Outcome, promises
+from bench.harness.targets import Outcome
 from bench.kinds import LOGISTIC, MODELS, TREE
-from bench.process import ROOT, SERVER_CPU, pinned
-from bench.tables import Table, markdown, print_tables
+from bench.process import SERVER_CPU, pinned
+from bench.tables import Table
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
 SPARK: Final = "spark"
-ROWS: Final = 2_000_000
-ROUNDS: Final = 3
 FAILED: Final = 1
 MEMORY_MB: Final = 300
 
 MOVING, OURS, REASONS, PANDAS, ONE, TWO = WAYS
 _SHARED: Final = (ONE, TWO)
-
-# Rich takes 80 columns where there is no terminal, too few for the tables.
-console = Console(width=None if sys.stdout.isatty() else 180)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,30 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from bench.bulk.spark import main as spark  # noqa: PLC0415
 
         return spark(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = options_of(arguments, prog="make bench ARGS=bulk", about=__doc__)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-bulk-", dir=options.scratch) as folder:
             measured = _measured(Path(folder), options)
     except BenchmarkError as error:
         console.print(f"[red]error:[/red] {escape(str(error))}")
         return FAILED
-    held = list(_outcomes(measured))
-    tables = [_table(measured, model) for model in MODELS]
-    tables += promises(held)
-    print_tables(console, tables, bold="this project")
-    output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
-    machine = facts()
-    document = {
-        "facts": machine,
-        "options": {"rows": options.rows, "rounds": options.rounds},
-        "measured": measured,
-        "targets": [asdict(outcome) for outcome in held],
-    }
-    (output / "bulk.json").write_text(json.dumps(document, indent=2) + "\n")
-    text = "\n\n".join(["# Whole tables", sentence(machine), _introduction(options)])
-    (output / "bulk.md").write_text(f"{text}\n{markdown(tables)}")
-    console.print(f"Written to {output}: bulk.json, bulk.md", highlight=False)
+    report(
+        "bulk",
+        options,
+        titles=("Whole tables", _introduction(options)),
+        bold="this project",
+        measured=measured,
+        tables=[_table(measured, model) for model in MODELS],
+        held=list(_outcomes(measured)),
+    )
     return 0
 
 
@@ -113,26 +97,7 @@ def _measured(folder: Path, options: argparse.Namespace) -> dict[str, dict[str, 
 
 
 def _run(folder: Path, way: str, *arguments: str) -> str:
-    done = subprocess.run(
-        (sys.executable, "-m", "bench.bulk.measure", way, str(folder), *arguments),
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT / "src"),
-            "BENTOML_HOME": str(folder / "store"),
-            "BENTOML_DO_NOT_TRACK": "True",
-            # A process is one core.
-            "OPENBLAS_NUM_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise BenchmarkError(lines[-1] if lines else f"{way} ended with {done.returncode}")
-    return done.stdout
+    return run(folder, "bench.bulk.measure", way, str(folder), *arguments)
 
 
 def _table(measured: dict[str, dict[str, Any]], model: str) -> Table:
@@ -177,30 +142,6 @@ def _introduction(options: argparse.Namespace) -> str:
         f"without imports and without loading the model: medians of {options.rounds} rounds. "
         "`churn score` is timed by the clock, from the first batch on."
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="make bench ARGS=bulk",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rows", type=int, default=ROWS, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
-    parser.add_argument(
-        "--scratch",
-        type=Path,
-        metavar="FOLDER",
-        help="where the table and the results are written (default: that of temporary files)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results", "bench"),
-        metavar="FOLDER",
-        help="default: %(default)s",
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -6,36 +6,31 @@ warm: the first rounds of each process are left out. Beside it, ``churn score`` 
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
-import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console
 from rich.markup import escape
 
 from bench.bulk.measure import estimator_of
 from bench.bulk.process import run
+from bench.bulk.report import console, options_of, report
 from bench.errors import BenchmarkError
 from bench.harness.environment import install
-from bench.harness.facts import facts, sentence
-from bench.harness.targets import Outcome, promises
+from bench.harness.targets import Outcome
 from bench.kinds import MODELS
 from bench.servers.server import Launch, Server
-from bench.tables import Table, markdown, print_tables
+from bench.tables import Table
 from churn_serving.features.columns import COLUMN_NAMES
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
 __all__ = ["main"]
 
-ROWS: Final = 2_000_000
-ROUNDS: Final = 3
 # These start Python, load the model, and let Java compile what it runs often.
 WARM_UP: Final = 2
 CORES: Final = 2
@@ -56,13 +51,10 @@ SPARK_UDF: Final = Server(
     how='env_manager="local"',
 )
 
-# Rich takes 80 columns where there is no terminal, too few for the tables.
-console = Console(width=None if sys.stdout.isatty() else 180)
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = options_of(arguments, prog='make bench ARGS="bulk spark"', about=__doc__)
     try:
         with console.status("Installing MLflow"):
             python = install(SPARK_UDF).python
@@ -71,28 +63,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchmarkError as error:
         console.print(f"[red]error:[/red] {escape(str(error))}")
         return FAILED
-    held = list(_outcomes(measured))
-    tables = [_table(measured, model) for model in MODELS] + list(promises(held))
-    print_tables(console, tables, bold="Spark, this project")
-    output: Path = options.output
-    output.mkdir(parents=True, exist_ok=True)
-    machine = facts()
-    document = {
-        "facts": machine,
-        "options": {"rows": options.rows, "rounds": options.rounds},
-        "measured": measured,
-        "targets": [asdict(outcome) for outcome in held],
-    }
-    (output / "spark.json").write_text(json.dumps(document, indent=2) + "\n")
     about = (
         f"{options.rows:,} customers in 8 Parquet files, drawn from the public table. Times by the "
         f"clock from files to files, with {CORES} cores, medians of {options.rounds} rounds after "
         f"{WARM_UP} that are left out. MLflow writes the id and the probability, and so does "
         "this project once; all results are the decision and the versions, too, by status."
     )
-    text = "\n\n".join(["# Whole tables with Spark", sentence(machine), about])
-    (output / "spark.md").write_text(f"{text}\n{markdown(tables)}")
-    console.print(f"Written to {output}: spark.json, spark.md", highlight=False)
+    report(
+        "spark",
+        options,
+        titles=("Whole tables with Spark", about),
+        bold="Spark, this project",
+        measured=measured,
+        tables=[_table(measured, model) for model in MODELS],
+        held=list(_outcomes(measured)),
+    )
     return 0
 
 
@@ -142,22 +127,3 @@ def _outcomes(measured: dict[str, dict[str, list[float]]]) -> Iterator[Outcome]:
         over = median[COMMAND] / median[LOCAL]
         title = f"{model}: churn score with Spark, time over that of two processes"
         yield Outcome(title, "at most 2x", f"{over:.2f}x", over <= 2)  # noqa: PLR2004 - the promise
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='make bench ARGS="bulk spark"',
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--rows", type=int, default=ROWS, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="default: %(default)s")
-    parser.add_argument("--scratch", type=Path, metavar="FOLDER", help="for tables and results")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results", "bench"),
-        metavar="FOLDER",
-        help="default: %(default)s",
-    )
-    return parser

@@ -22,10 +22,13 @@ from churn_serving.learning.candidates import CANDIDATES, SCALER, Candidate, fit
 from churn_serving.learning.dataset import load_dataset
 from churn_serving.learning.registration import save_artifact
 from churn_serving.model.artifact import load_artifact
+from tests.system.browsing import chromium
 from tests.tools import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from playwright.sync_api import Browser
 
     from churn_serving.model.artifact import Artifact
 
@@ -138,3 +141,19 @@ def trained_model() -> str:
         name="churn_trained",
         background=result.background,
     )
+
+
+@pytest.fixture(scope="module")
+def server(trained_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of that model; a module that needs another one has its own."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    env = {"CHURN_MODEL_TAG": trained_model}
+    with serving("service.py:ChurnService", log, env=env) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with chromium() as browser:
+        yield browser

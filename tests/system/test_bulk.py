@@ -15,41 +15,24 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
-from churn_serving.learning.candidates import CANDIDATES, SCALER, fit
-from churn_serving.learning.dataset import _public_file, load_dataset
-from churn_serving.learning.registration import save_artifact
-from tests.customer_tables import customers
+from churn_serving.learning.dataset import _public_file
+from tests.system.whole_tables import CHURN, ROWS, register, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-CHURN = [sys.executable, "-m", "churn_serving.cli", "score"]
 FILES = 12
-ROWS = 20_000
 
 
 @pytest.fixture(scope="module")
 def model() -> str:
-    dataset = load_dataset()
-    pipeline = fit(CANDIDATES[0], dataset.X, dataset.y, 0)
-    return save_artifact(
-        estimator=pipeline,
-        scaler=pipeline[SCALER],
-        threshold=0.3,
-        measured={},
-        name="bulk",
-        background=dataset.X[:200],
-    )
+    return register("bulk")
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("table")
-    dataset = load_dataset()
-    for number in range(FILES):
-        pq.write_table(customers(dataset, ROWS, seed=number), folder / f"{number:02d}.parquet")
-    return folder
+    return write_table(tmp_path_factory.mktemp("table"), FILES)
 
 
 @pytest.fixture

@@ -24,13 +24,12 @@ import pytest
 from churn_serving.bulk import spark
 from churn_serving.bulk.engine import Wanted, make_engine
 from churn_serving.errors import DataError
-from churn_serving.learning.candidates import CANDIDATES, SCALER, fit
 from churn_serving.learning.dataset import _public_file, load_dataset
-from churn_serving.learning.registration import save_artifact
 from churn_serving.model.artifact import load_artifact
 from churn_serving.model.policy import Policy
 from tests.customer_tables import customers
 from tests.system.spark_cluster import Cluster, bare_python
+from tests.system.whole_tables import CHURN, ROWS, register, write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,24 +41,13 @@ if TYPE_CHECKING:
 # Some versions of pandas are new to Spark; we give it none.
 pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support:FutureWarning")
 
-CHURN = [sys.executable, "-m", "churn_serving.cli", "score"]
 PACKAGE = Path(__file__).parents[2]
 FILES = 3
-ROWS = 20_000
 
 
 @pytest.fixture(scope="module")
 def model() -> str:
-    dataset = load_dataset()
-    pipeline = fit(CANDIDATES[0], dataset.X, dataset.y, 0)
-    return save_artifact(
-        estimator=pipeline,
-        scaler=pipeline[SCALER],
-        threshold=0.3,
-        measured={},
-        name="spark",
-        background=dataset.X[:200],
-    )
+    return register("spark")
 
 
 @pytest.fixture(scope="module")
@@ -264,11 +252,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("table")
-    dataset = load_dataset()
-    for number in range(FILES):
-        pq.write_table(customers(dataset, ROWS, seed=number), folder / f"{number:02d}.parquet")
-    return folder
+    return write_table(tmp_path_factory.mktemp("table"), FILES)
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from churn_serving.features.columns import FEATURE_NAMES
-from churn_serving.learning import training
-from churn_serving.learning.dataset import load_dataset
-from churn_serving.learning.registration import save_artifact
-from churn_serving.learning.training import train
-from tests.system.browsing import FLAGS
-from tests.system.conftest import serving
-from tests.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,35 +67,6 @@ DRAWN: Final = """() => [...document.querySelectorAll("figure > svg")].map((svg)
     cut: inside.filter((t) => t.left < box.left - 12 || t.right > box.right + 12).length,
   };
 })"""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of a model that was trained as ``make train`` does it."""
-    dataset = load_dataset()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "BOOTSTRAP_SAMPLES", 100)
-        result = train(dataset)
-    tag = save_artifact(
-        estimator=result.estimator,
-        threshold=result.threshold,
-        measured={
-            "data": {"source": dataset.source, "sha256": dataset.sha256, "rows": dataset.rows},
-            **result.measured,
-        },
-        name="churn_card",
-    )
-    log = tmp_path_factory.mktemp("card") / "log"
-    with serving("service.py:ChurnService", log, env={"CHURN_MODEL_TAG": tag}) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=[*FLAGS])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(w, s) for w in WIDTHS for s in ("light", "dark")], ids=lambda p: f"{p}")
@@ -240,7 +203,7 @@ def test_no_script_runs_in_the_page(browser: Browser, server: Server) -> None:
           document.body.append(script);
         }"""
     )
-    assert page.title().startswith("Model card: churn_card:")
+    assert page.title().startswith("Model card: churn_trained:")
     assert len(said) == 1
     assert "Blocked script execution" in said[0]
     page.close()

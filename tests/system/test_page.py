@@ -14,7 +14,7 @@ from playwright.sync_api import expect
 
 from churn_serving.features.columns import FEATURE_NAMES
 from churn_serving.model.policy import Policy
-from tests.system.browsing import chromium, faults_of, sent, visit
+from tests.system.browsing import faults_of, sent, visit
 from tests.system.conftest import serving
 
 if TYPE_CHECKING:
@@ -29,20 +29,6 @@ DOCS: Final = Path(__file__).parents[2] / "docs"
 PICTURE_BYTES: Final = 200_000
 SIZE: Final = slice(16, 24)  # of a PNG: width and height
 RESTED: Final = 700  # milliseconds; longer than the page waits for the next letter
-
-
-@pytest.fixture(scope="module")
-def server(trained_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("page") / "log"
-    env = {"CHURN_MODEL_TAG": trained_model}
-    with serving("service.py:ChurnService", log, env=env) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

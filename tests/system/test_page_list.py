@@ -13,8 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from churn_serving.model.policy import rank
-from tests.system.browsing import chromium, faults_of, sent, visit
-from tests.system.conftest import serving
+from tests.system.browsing import faults_of, sent, visit
 from tests.system.test_page_columns import HEADER, ROW
 
 if TYPE_CHECKING:
@@ -26,20 +25,6 @@ if TYPE_CHECKING:
 
 BATCH: Final = "**/api/v2/predict/batch"
 NEVER_CONTACTED: Final = "70,20.0,1400.0,1,true,false,two-year,bank"
-
-
-@pytest.fixture(scope="module")
-def server(trained_model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    log = tmp_path_factory.mktemp("list") / "log"
-    env = {"CHURN_MODEL_TAG": trained_model}
-    with serving("service.py:ChurnService", log, env=env) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.fixture

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import sync_playwright
 
-from tests.system.browsing import FLAGS
 from tests.system.conftest import serving
 from tests.system.test_card_page import CONTRASTS, OUTSIDE, READABLE, WIDTHS
-from tests.tools import tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +25,6 @@ def server(bento_model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> I
         "service.py:ChurnService", log, env={"CHURN_MODEL_TAG": bento_model.tag}
     ) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=tool("chromium"), args=[*FLAGS])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=[(w, s) for w in WIDTHS for s in ("light", "dark")], ids=lambda p: f"{p}")
